@@ -1,0 +1,2 @@
+//! The binary `kiln`.
+fn main() {}

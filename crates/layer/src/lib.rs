@@ -1,0 +1,5 @@
+//! File trees and the changesets between them.
+
+mod model;
+
+pub use model::*;
