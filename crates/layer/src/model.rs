@@ -35,11 +35,16 @@ impl RelPath {
     pub fn new(path: impl Into<Vec<u8>>) -> Result<RelPath, InvalidPath> {
         let path = path.into();
         let clean = path.is_empty()
-            || path.split(|&b| b == b'/').all(|c| !matches!(c, b"" | b"." | b"..")) && !path.contains(&0);
+            || path
+                .split(|&b| b == b'/')
+                .all(|c| !matches!(c, b"" | b"." | b".."))
+                && !path.contains(&0);
         if clean {
             Ok(RelPath(path))
         } else {
-            Err(InvalidPath { path: String::from_utf8_lossy(&path).into_owned() })
+            Err(InvalidPath {
+                path: String::from_utf8_lossy(&path).into_owned(),
+            })
         }
     }
 
@@ -102,7 +107,9 @@ impl RelPath {
         }
         bytes.extend_from_slice(name);
         if name.contains(&b'/') {
-            return Err(InvalidPath { path: String::from_utf8_lossy(&bytes).into_owned() });
+            return Err(InvalidPath {
+                path: String::from_utf8_lossy(&bytes).into_owned(),
+            });
         }
         RelPath::new(bytes)
     }
@@ -119,7 +126,10 @@ impl RelPath {
     /// Whether this is `ancestor` or below it.
     pub fn starts_with(&self, ancestor: &RelPath) -> bool {
         ancestor.is_root()
-            || self.0.strip_prefix(ancestor.0.as_slice()).is_some_and(|rest| rest.first().is_none_or(|&b| b == b'/'))
+            || self
+                .0
+                .strip_prefix(ancestor.0.as_slice())
+                .is_some_and(|rest| rest.first().is_none_or(|&b| b == b'/'))
     }
 
     /// What is left of this path below `ancestor`; `None` when it is not below it.
@@ -272,6 +282,46 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When it is no regular file, or cannot be read.
     fn open(&self, path: &RelPath) -> io::Result<Content>;
+
+    /// SHA-256 of the bytes of the regular file at `path`, whose inode `lookup` showed as `node`.
+    /// A view that remembers digests answers without reading.
+    ///
+    /// # Errors
+    /// When it is no regular file, cannot be read, or changed while it was read.
+    fn digest(&self, path: &RelPath, node: &Node) -> io::Result<ContentDigest>;
+}
+
+/// SHA-256 of a file's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ContentDigest(pub [u8; 32]);
+
+/// Where the bytes of a file that is put into a layer come from. Opened only when they are
+/// written, so that a layer may have more files than a process may have descriptors.
+#[derive(Clone)]
+pub enum Data {
+    /// In memory (here-documents).
+    Inline(Arc<[u8]>),
+    /// A range of a file that is open already.
+    Open(Content),
+    /// A file of a view.
+    InView {
+        /// The view.
+        view: Arc<dyn View>,
+        /// The file's path in it.
+        path: RelPath,
+        /// What its bytes hashed to when the key was computed. Other bytes are an error.
+        expect: Option<ContentDigest>,
+    },
+}
+
+impl std::fmt::Debug for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Data::Inline(bytes) => write!(f, "Inline({} bytes)", bytes.len()),
+            Data::Open(content) => write!(f, "Open({} bytes)", content.len),
+            Data::InView { path, .. } => write!(f, "InView({path})"),
+        }
+    }
 }
 
 /// One entry of a layer: what it does to one path of the tree below.
@@ -284,7 +334,7 @@ pub enum Change {
         /// Hides what the layers below have in this directory.
         opaque: bool,
         /// The bytes, for a regular file.
-        content: Option<Content>,
+        data: Option<Data>,
     },
     /// The path is one more name of the inode that an earlier path of the same layer put.
     Link {
