@@ -1,0 +1,332 @@
+//! What a caller asks for, as plain data: parsed, but not yet looked at by anything.
+//!
+//! Nothing in here was read from the environment by the engine; the caller did, or did not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci::{Platform, Reference};
+
+/// One `kiln build`.
+#[derive(Clone, Debug, Default)]
+pub struct BuildRequest {
+    /// The files to build from.
+    pub context: Context,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// `--build-context NAME=…`, by lower-case name.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--build-arg`: `None` takes no value (it was not set in the caller's environment).
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// `--platform`; empty is the base image's, or the machine's.
+    pub platforms: Vec<Platform>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: Vec<Annotation>,
+    /// `-t`.
+    pub tags: Vec<Reference>,
+    /// `-o`, `--push`, `--load`; empty puts the image into the store.
+    pub outputs: Vec<Output>,
+    /// `--no-cache`, `--no-cache-filter`.
+    pub no_cache: NoCache,
+    /// `--pull`: ask the registry even when the store has the tag.
+    pub pull: bool,
+    /// `--secret`, by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`, by id: the agent's socket, or key files.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--network`.
+    pub network: RunNetwork,
+    /// `--allow`.
+    pub allow: Vec<Entitlement>,
+    /// `--add-host`.
+    pub add_hosts: Vec<(String, String)>,
+    /// `--ulimit name=soft[:hard]`.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+    /// `--cache-from`.
+    pub cache_from: Vec<CacheImport>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheExport>,
+    /// How many steps run at once; `None` is the engine's choice.
+    pub jobs: Option<usize>,
+    /// `--timestamp`.
+    pub timestamp: Timestamp,
+    /// `SOURCE_DATE_EPOCH` of the caller's environment, in seconds.
+    pub source_date_epoch: Option<i64>,
+    /// `--context-modes git`: modes of context files become 644 or 755.
+    pub git_modes: bool,
+    /// Proxy variables to pass to `RUN` (row A8).
+    pub proxy_env: Vec<(String, String)>,
+    /// What to do beyond compiling.
+    pub call: Call,
+}
+
+/// What a build is asked to produce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Call {
+    /// Build.
+    #[default]
+    Build,
+    /// Report diagnostics.
+    Check,
+    /// Describe the target's arguments, secrets and mounts.
+    Outline,
+    /// List the stages.
+    Targets,
+    /// Print the lowered graph.
+    Graph,
+}
+
+/// The main context.
+#[derive(Clone, Debug, Default)]
+pub enum Context {
+    /// A directory.
+    Directory(PathBuf),
+    /// An archive that was read from standard input into this file.
+    Archive(PathBuf),
+    /// A git repository, as `URL#ref:dir`.
+    Git(String),
+    /// A file to download: an archive, or a Dockerfile.
+    Http(String),
+    /// None: the Dockerfile came on standard input.
+    #[default]
+    Empty,
+}
+
+/// Where the Dockerfile is.
+#[derive(Clone, Debug, Default)]
+pub enum DockerfileSource {
+    /// `Dockerfile` (or `dockerfile`) of the context.
+    #[default]
+    Default,
+    /// This path, relative to the caller's directory for directory contexts and to the context
+    /// for others.
+    Path(PathBuf),
+    /// These bytes, from standard input.
+    Inline(Vec<u8>),
+}
+
+/// A named context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// `docker-image://`.
+    Image(Reference),
+    /// `oci-layout://PATH[:tag][@digest]`.
+    OciLayout {
+        /// The layout's directory.
+        path: PathBuf,
+        /// Tag or digest in its index; `None` is its only image.
+        version: Option<String>,
+    },
+    /// A git URL.
+    Git(String),
+    /// An http(s) URL of an archive.
+    Http(String),
+}
+
+/// Which steps may not use the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// All may.
+    #[default]
+    Off,
+    /// None may.
+    All,
+    /// Those of these stages may not.
+    Stages(Vec<String>),
+}
+
+/// Where a secret's value is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// Here: the caller read it from its environment.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SecretSource::File(path) => write!(f, "File({})", path.display()),
+            SecretSource::Value(_) => f.write_str("Value(****)"),
+        }
+    }
+}
+
+/// The network of `RUN` steps without `--network`, and of containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunNetwork {
+    /// What the machine gives by default.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The machine's own.
+    Host,
+}
+
+/// A privilege that `RUN` may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// `network.host`.
+    NetworkHost,
+    /// `security.insecure`.
+    SecurityInsecure,
+}
+
+/// `--annotation [level:]key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annotation {
+    /// Where it goes.
+    pub level: AnnotationLevel,
+    /// Name.
+    pub key: String,
+    /// Value.
+    pub value: String,
+}
+
+/// The four places of an annotation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnotationLevel {
+    /// The image's manifest.
+    Manifest,
+    /// The index.
+    Index,
+    /// The manifest's descriptor in the index.
+    ManifestDescriptor,
+    /// The index's descriptor in the layout.
+    IndexDescriptor,
+}
+
+/// One output of a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// What is written.
+    pub kind: OutputKind,
+    /// Compression and media types of images.
+    pub encoding: Encoding,
+}
+
+/// The kinds of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// The image, into the store, and to its registry if `push`.
+    Image {
+        /// Names beside the request's tags.
+        names: Vec<Reference>,
+        /// Push it too.
+        push: bool,
+    },
+    /// An OCI layout.
+    Oci {
+        /// Where.
+        dest: Destination,
+        /// As an archive, or as a directory.
+        tar: bool,
+    },
+    /// An archive for `docker load`.
+    Docker {
+        /// Where.
+        dest: Destination,
+    },
+    /// The files, into a directory.
+    Local {
+        /// Where.
+        dest: PathBuf,
+    },
+    /// The files, as a tar archive.
+    Tar {
+        /// Where.
+        dest: Destination,
+    },
+    /// Nothing: the result stays in the cache.
+    CacheOnly,
+}
+
+/// A file, or standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A path.
+    Path(PathBuf),
+    /// `dest=-`.
+    Stdout,
+}
+
+/// How an image's layers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// Algorithm.
+    pub compression: Compression,
+    /// `compression-level`; `None` is the algorithm's default here.
+    pub level: Option<u32>,
+    /// Recompress the base image's layers too.
+    pub force: bool,
+    /// Docker media types instead of OCI ones.
+    pub docker_media_types: bool,
+}
+
+/// Compression of layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// gzip.
+    #[default]
+    Gzip,
+    /// Zstandard.
+    Zstd,
+    /// None.
+    Uncompressed,
+}
+
+/// The time of what a layer holds (architecture, layer times).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamp {
+    /// The layer's own time, from its content; `SOURCE_DATE_EPOCH` clamps.
+    #[default]
+    Auto,
+    /// True modification times.
+    Preserve,
+    /// Clamped to the commit time of the context's git HEAD.
+    Git,
+    /// Clamped to this many seconds since 1970.
+    Epoch(i64),
+}
+
+/// `--cache-from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheImport {
+    /// An image reference in a registry.
+    Registry(Reference),
+    /// An OCI layout.
+    Local(PathBuf),
+}
+
+/// `--cache-to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheExport {
+    /// Where.
+    pub to: CacheImport,
+    /// Every step, or those of the result only.
+    pub mode: CacheMode,
+    /// A failed export is a warning.
+    pub ignore_error: bool,
+}
+
+/// How much a cache export holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// The chain of the result.
+    #[default]
+    Min,
+    /// Every step.
+    Max,
+}
