@@ -1,1 +1,10 @@
-//! sys
+//! Thin, safe wrappers of Linux: descriptors and flags in, an errno out.
+//!
+//! This is the only crate with `unsafe` code. It decides nothing: which mounts a container gets,
+//! which system calls are filtered, what is retried belongs to its callers. What `rustix` has is
+//! re-exported under our names; what it lacks is made from system calls here.
+
+pub mod fs;
+pub mod mount;
+
+pub use rustix::io::Errno;
