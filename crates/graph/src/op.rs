@@ -1,10 +1,13 @@
 //! What a vertex does: the closed set of operations, as plain values.
 //!
 //! An op names its inputs by position in [`crate::Vertex::inputs`] and never by vertex. Everything
-//! that changes the result is in here and goes into the digest; everything that is only for people
-//! (names, spans) is in [`crate::Meta`] and does not.
+//! that takes part in carrying it out is in here and goes into the vertex digest; everything that
+//! is only for people (names, spans) is in [`crate::Meta`] and does not. Which fields enter the
+//! cache key as well is decided in one place, the module `fields`.
 
 use oci::{Digest, Platform, Reference};
+
+use crate::environment::Environment;
 
 /// Position of an input in [`crate::Vertex::inputs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +26,19 @@ pub enum Op {
     Merge,
     /// The layers that input 1 has on top of input 0.
     Diff,
+}
+
+impl Op {
+    /// Whether the op alone says which bytes a source has. One that is not pinned (a local
+    /// directory, a URL without checksum, a branch) must be resolved for its cache key.
+    pub fn is_pinned(&self) -> bool {
+        match self {
+            Op::Source(Source::Local(_)) => false,
+            Op::Source(Source::Http(http)) => http.checksum.is_some(),
+            Op::Source(Source::Git(git)) => git.commit.is_some(),
+            Op::Source(Source::Image(_)) | Op::Exec(_) | Op::File(_) | Op::Merge | Op::Diff => true,
+        }
+    }
 }
 
 /// Where files come from.
@@ -69,7 +85,7 @@ pub struct LocalSource {
     pub ignore: Vec<String>,
 }
 
-/// A file to download.
+/// A file to download. It gets mode 0600, owner 0:0, and the server's modification time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSource {
     /// The URL, variables expanded.
@@ -104,10 +120,11 @@ pub struct GitSource {
 pub struct Exec {
     /// The argument vector, shell included.
     pub args: Vec<String>,
-    /// Environment in order: image, `ENV`, arguments in scope. Later entries replace earlier ones.
-    pub env: Vec<(String, String)>,
-    /// Proxy variables: given to the process, outside the digest.
-    pub proxy_env: Vec<(String, String)>,
+    /// Environment in order: image, `ENV`, arguments in scope. Each name once.
+    pub env: Environment,
+    /// Predefined proxy variables that no `ARG` declares: given to the process, not keyed. `env`
+    /// wins where both have a name.
+    pub proxy_env: Environment,
     /// Absolute working directory.
     pub cwd: String,
     /// `USER` as written; empty is root.
@@ -178,7 +195,7 @@ pub enum MountKind {
 /// `RUN --mount=type=cache`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheMount {
-    /// Identity of the cache, namespace included.
+    /// Identity of the cache, namespace included. Not keyed, as is `sharing`.
     pub id: String,
     /// What happens when several steps use it at once.
     pub sharing: Sharing,
@@ -314,9 +331,11 @@ pub enum FileAction {
 pub struct Copy {
     /// Which input.
     pub input: InputIndex,
-    /// Paths and patterns in the order of the instruction, relative to the input's root.
+    /// Paths and patterns in the order of the instruction: clean, relative to the input's root,
+    /// empty for the root. With `parents` one may hold one `/./` (or begin with `./`): the pivot,
+    /// after which the part begins that is kept below the destination.
     pub sources: Vec<String>,
-    /// Absolute destination.
+    /// Absolute destination, clean, without trailing slash.
     pub dest: String,
     /// The destination was written as a directory (`/`, `/.`, `.`, or empty).
     pub dest_is_dir: bool,
@@ -341,10 +360,8 @@ pub struct Copy {
 pub enum Unpack {
     /// Never (`COPY`, `ADD --unpack=false`, `ADD` of a URL).
     Never,
-    /// When its content is an archive (`ADD` of a local file).
+    /// When its content is an archive (`ADD` of a local file, `ADD --unpack` of a URL).
     Detect,
-    /// Always; another content is an error (`ADD --unpack` of a URL).
-    Always,
 }
 
 /// `user[:group]` of `--chown` and `WORKDIR`.
@@ -392,7 +409,7 @@ pub struct Mkfile {
     pub name: String,
     /// Its bytes.
     pub data: Vec<u8>,
-    /// Absolute destination.
+    /// Absolute destination, clean, without trailing slash.
     pub dest: String,
     /// The destination was written as a directory.
     pub dest_is_dir: bool,
