@@ -1,24 +1,28 @@
-//! Image vocabulary (being written).
-/// A content digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Digest {
-    /// SHA-256.
-    Sha256([u8; 32]),
-    /// SHA-512.
-    Sha512([u8; 64]),
-}
-/// A platform.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Platform {
-    /// os
-    pub os: String,
-    /// arch
-    pub architecture: String,
-    /// variant
-    pub variant: Option<String>,
-    /// os.version
-    pub os_version: Option<String>,
-}
-/// A reference.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Reference(String);
+//! The image vocabulary: digests, references, platforms, descriptors, manifests, indexes, image
+//! configs, and the JSON that they are written in.
+//!
+//! Values only: nothing here opens a file, a socket, the clock or the environment. Texts become
+//! values through `FromStr`, documents through [`Document::parse`]; a [`Document`] keeps the exact
+//! bytes that were hashed, so what was fetched is never written anew.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod digest;
+mod document;
+mod json;
+mod manifest;
+mod media_type;
+mod platform;
+mod reference;
+mod timestamp;
+
+pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
+pub use document::{Document, DocumentError, Encoding, ImageDocument};
+pub use json::to_go_json;
+pub use manifest::{Annotations, Descriptor, Index, Manifest};
+pub use media_type::{Compression, MediaType};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Familiar, Reference, ReferenceError};
+pub use timestamp::{Timestamp, TimestampError};
