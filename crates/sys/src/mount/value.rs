@@ -1,7 +1,4 @@
-//! Mounts: the plain values that describe a root file system.
-//!
-//! The values carry no descriptors: `store` makes them, `runtime` mounts them inside the container's
-//! own mount namespace.
+//! What a tree is mounted from, as plain values.
 
 use std::path::PathBuf;
 

@@ -1,0 +1,258 @@
+//! Processes: starting one in new namespaces, becoming another program, waiting, limits.
+//!
+//! [`clone_process`] returns twice, as `fork` does, and therefore works only in a process with one
+//! thread: the re-executed helper of crate `runtime`.
+
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+pub use rustix::process::{Resource, Rlimit, Signal};
+pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};
+pub use rustix::process::{getrlimit, setrlimit, setsid, umask};
+pub use rustix::process::{pidfd_open, pidfd_send_signal};
+pub use rustix::system::sethostname;
+
+/// Namespaces that a new process gets for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Namespaces {
+    /// Mounts.
+    pub mount: bool,
+    /// Process numbers.
+    pub pid: bool,
+    /// System V IPC and POSIX message queues.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// Network devices.
+    pub network: bool,
+    /// The view of control groups.
+    pub cgroup: bool,
+}
+
+impl Namespaces {
+    fn bits(self) -> u64 {
+        [
+            (self.mount, libc::CLONE_NEWNS),
+            (self.pid, libc::CLONE_NEWPID),
+            (self.ipc, libc::CLONE_NEWIPC),
+            (self.uts, libc::CLONE_NEWUTS),
+            (self.network, libc::CLONE_NEWNET),
+            (self.cgroup, libc::CLONE_NEWCGROUP),
+        ]
+        .iter()
+        .filter(|(wanted, _)| *wanted)
+        .fold(0, |bits, (_, flag)| bits | u64::from(flag.cast_unsigned()))
+    }
+}
+
+/// Which of the two processes this is after [`clone_process`].
+#[derive(Debug)]
+pub enum Cloned {
+    /// The one that called.
+    Parent {
+        /// Number of the new process in the caller's namespace.
+        pid: i32,
+        /// Refers to the new process.
+        pidfd: OwnedFd,
+    },
+    /// The new one.
+    Child,
+}
+
+/// `struct clone_args` of `clone3(2)`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Copies this process into new namespaces, and into the version 2 control group whose directory
+/// is given.
+///
+/// # Errors
+/// `EBUSY` when this process has more than one thread; the errno of `clone3(2)` otherwise.
+pub fn clone_process(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: namespaces.bits() | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: the arguments are live and have the size passed; no stack or TLS is given, so the
+    // child goes on with a copy of this one's memory. This process has a single thread (checked
+    // above, and nobody else could start one), so no lock is held by a thread that the child lacks.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => Ok(Cloned::Parent {
+            pid: i32::try_from(pid).map_err(io::Error::other)?,
+            // SAFETY: with CLONE_PIDFD the kernel stored a new descriptor, which nothing else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Places the child in `CloneArgs::cgroup`; not in `libc` for every target.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// It exited with this code (0 to 255).
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+fn exit_of(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        // `EXITED` reports nothing but these two.
+        (None, None) => Exit::Code(255),
+    }
+}
+
+/// Waits for the end of the child behind `pidfd` and reaps it.
+///
+/// # Errors
+/// The errno of `waitid(2)`.
+pub fn wait(pidfd: impl AsFd) -> io::Result<Exit> {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => return Ok(exit_of(&status)),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Waits for the end of any child and reaps it; `None` when there is no child.
+///
+/// # Errors
+/// The errno of `wait(2)`.
+pub fn wait_any() -> io::Result<Option<(i32, Exit)>> {
+    loop {
+        match rustix::process::wait(rustix::process::WaitOptions::empty()) {
+            Ok(Some((pid, status))) => {
+                let exit = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Exit::Code(code),
+                    (None, Some(signal)) => Exit::Signal(signal),
+                    (None, None) => continue,
+                };
+                return Ok(Some((pid.as_raw_nonzero().get(), exit)));
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Becomes another program. Returns only when that failed.
+pub fn exec(program: &CString, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let strings = strings.iter().map(|string| string.as_ptr());
+        strings.chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: all strings are NUL-terminated and outlive the call, and both arrays end with a null
+    // pointer.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Ends this process at once, without running exit handlers or flushing streams: what a copy of a
+/// process must do, since those belong to the original.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` takes any value and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Has the kernel kill this process when its parent ends. Cleared by `exec` of a setuid program.
+///
+/// # Errors
+/// The errno of `prctl(2)`.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        Signal::KILL,
+    ))?)
+}
+
+/// Closes every descriptor from `first` on as soon as this process becomes another program.
+///
+/// # Errors
+/// The errno of `close_range(2)`; `ENOSYS` before Linux 5.11.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: descriptors only get a flag; none is closed under an owner.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Makes `fd` this process's standard stream `stream` (0, 1 or 2).
+///
+/// # Errors
+/// The errno of `dup2(2)`; `EINVAL` for other numbers.
+pub fn replace_stream(fd: impl AsFd, stream: i32) -> io::Result<()> {
+    match stream {
+        0 => rustix::stdio::dup2_stdin(fd)?,
+        1 => rustix::stdio::dup2_stdout(fd)?,
+        2 => rustix::stdio::dup2_stderr(fd)?,
+        _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+    Ok(())
+}
+
+/// Leaves namespaces for new ones of this process.
+///
+/// # Errors
+/// The errno of `unshare(2)`; `EBUSY` when this process has more than one thread.
+pub fn unshare(namespaces: Namespaces, user: bool) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    let mut bits = namespaces.bits();
+    if user {
+        bits |= u64::from(libc::CLONE_NEWUSER.cast_unsigned());
+    }
+    let bits = libc::c_int::try_from(bits).map_err(io::Error::other)?;
+    // SAFETY: no flag shares memory or descriptors; namespaces are not memory of this process.
+    let result = unsafe { libc::unshare(bits) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
