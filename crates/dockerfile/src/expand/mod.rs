@@ -1,0 +1,231 @@
+//! Variable expansion: `$name`, `${name}` with its modifiers, quotes and escapes.
+//!
+//! One engine serves words, word lists (`EXPOSE`) and here-document bodies. It reports every
+//! variable that it looked up. Work is bounded by the text and by [`MAX_LENGTH`], nesting by
+//! [`MAX_DEPTH`].
+
+mod engine;
+mod glob;
+
+use std::collections::{BTreeMap, HashMap};
+
+use thiserror::Error;
+
+use crate::ast::Heredoc;
+use crate::source::Span;
+use crate::word::{Escape, Word};
+pub(crate) use engine::split_raw;
+use engine::{Engine, Failure, Lookup, Mode};
+
+/// Longest result of one expansion, in bytes. A dozen `ENV a=$a$a$a…` reach any size otherwise;
+/// the kernel takes no argument longer than 128 KiB.
+pub const MAX_LENGTH: usize = 16 << 20;
+
+/// Deepest nesting of `${…}` in `${…}`.
+pub const MAX_DEPTH: usize = 128;
+
+/// What variables are set.
+pub trait Scope {
+    /// Returns the value of a variable, `None` when it is not set.
+    fn get(&self, name: &str) -> Option<&str>;
+}
+
+impl Scope for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<&str> {
+        BTreeMap::get(self, name).map(String::as_str)
+    }
+}
+
+impl Scope for HashMap<String, String> {
+    fn get(&self, name: &str) -> Option<&str> {
+        HashMap::get(self, name).map(String::as_str)
+    }
+}
+
+/// Pairs in order; of equal names the last one counts.
+impl Scope for [(String, String)] {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// A variable that an expansion looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VariableUse {
+    /// The name.
+    pub name: String,
+    /// The place of the whole `$name` or `${…}`.
+    pub span: Span,
+    /// The variable was set.
+    pub set: bool,
+    /// The text says what happens when it is not (`-`, `+`, `?`).
+    pub guarded: bool,
+}
+
+/// The result of an expansion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expanded {
+    /// The text: variables replaced, quotes and escapes removed.
+    pub text: String,
+    /// The variables that were looked up, in order.
+    pub uses: Vec<VariableUse>,
+}
+
+/// The result of an expansion that is split on white space outside quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpandedWords {
+    /// The words, none of them empty.
+    pub words: Vec<String>,
+    /// The variables that were looked up, in order.
+    pub uses: Vec<VariableUse>,
+}
+
+/// Why a text cannot be expanded, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{kind}")]
+pub struct ExpandError {
+    /// What is wrong.
+    pub kind: ExpandErrorKind,
+    /// The place of the `$…` or quote that is wrong.
+    pub span: Span,
+}
+
+/// What is wrong with a text that cannot be expanded.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ExpandErrorKind {
+    /// `${}`, `${:}`, `${{`.
+    #[error("bad substitution")]
+    BadSubstitution,
+    /// `${` without its end.
+    #[error("syntax error: missing '}}'")]
+    MissingBrace,
+    /// `${name/pattern` without its second slash.
+    #[error("syntax error: missing '/' in ${{}}")]
+    MissingSlash,
+    /// `${name:=word}` and the like.
+    #[error("unsupported modifier ({0}) in substitution")]
+    UnsupportedModifier(String),
+    /// A quote without its end.
+    #[error("unexpected end of statement while looking for matching {0}")]
+    UnterminatedQuote(char),
+    /// `${name:?message}` of a variable without a value.
+    #[error("{name}: {message}")]
+    Required {
+        /// The variable.
+        name: String,
+        /// The text's own message, or what is not allowed.
+        message: String,
+    },
+    /// A backslash in a pattern before a character that needs none.
+    #[error("invalid pattern ({pattern}) in substitution: invalid escape '\\{escaped}'")]
+    InvalidPattern {
+        /// The pattern.
+        pattern: String,
+        /// The character after the backslash; empty at the end.
+        escaped: String,
+    },
+    /// More than [`MAX_DEPTH`] levels.
+    #[error("substitutions are nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// More than [`MAX_LENGTH`] bytes.
+    #[error("the expanded text is longer than {MAX_LENGTH} bytes")]
+    TooLong,
+}
+
+impl Word {
+    /// Expands the word's variables and removes its quotes and escapes.
+    ///
+    /// # Errors
+    /// When the text is malformed, a `${name:?message}` fires, or a bound is exceeded.
+    pub fn expand(&self, scope: &dyn Scope, escape: Escape) -> Result<Expanded, ExpandError> {
+        let mode = Mode::word(escape);
+        let (output, lookups) = run(self, scope, mode)?;
+        Ok(Expanded {
+            text: output.text,
+            uses: place(self, lookups),
+        })
+    }
+
+    /// Expands like [`Word::expand`], then splits on white space that was neither quoted nor
+    /// escaped; white space from a variable's value splits too.
+    ///
+    /// # Errors
+    /// As [`Word::expand`].
+    pub fn expand_words(
+        &self,
+        scope: &dyn Scope,
+        escape: Escape,
+    ) -> Result<ExpandedWords, ExpandError> {
+        let (output, lookups) = run(self, scope, Mode::word(escape))?;
+        Ok(ExpandedWords {
+            words: output.words,
+            uses: place(self, lookups),
+        })
+    }
+}
+
+impl Heredoc {
+    /// Returns what `COPY` and `ADD` write: the body, variables expanded if the delimiter was
+    /// unquoted. The escape character is `\` whatever the file's is, and quotes are plain text.
+    ///
+    /// # Errors
+    /// As [`Word::expand`].
+    pub fn expand(&self, scope: &dyn Scope) -> Result<Expanded, ExpandError> {
+        let text = self.content();
+        if !self.expand {
+            return Ok(Expanded {
+                text,
+                uses: Vec::new(),
+            });
+        }
+        let word = match self.strip_tabs {
+            true => Word::decoded(text, self.body.span),
+            false => Word::contiguous(text, self.body.span.start),
+        };
+        let (output, lookups) = run(&word, scope, Mode::heredoc_body())?;
+        Ok(Expanded {
+            text: output.text,
+            uses: place(&word, lookups),
+        })
+    }
+}
+
+fn run(
+    word: &Word,
+    scope: &dyn Scope,
+    mode: Mode,
+) -> Result<(engine::Output, Vec<Lookup>), ExpandError> {
+    let mut engine = Engine::new(word.text(), scope, mode);
+    match engine.run() {
+        Ok(output) => Ok((output, engine.into_lookups())),
+        Err(Failure { kind, range }) => Err(ExpandError {
+            kind,
+            span: word.span_of(range),
+        }),
+    }
+}
+
+fn place(word: &Word, lookups: Vec<Lookup>) -> Vec<VariableUse> {
+    lookups
+        .into_iter()
+        .map(
+            |Lookup {
+                 name,
+                 range,
+                 set,
+                 guarded,
+             }| {
+                let span = word.span_of(range);
+                VariableUse {
+                    name,
+                    span,
+                    set,
+                    guarded,
+                }
+            },
+        )
+        .collect()
+}
