@@ -199,7 +199,7 @@ pub(super) fn checksum(content: u64, selector: u64) -> CacheKey {
 }
 
 pub(super) fn fails(vertex: &WorldVertex) -> bool {
-    vertex.op % 19 == 0
+    vertex.op.is_multiple_of(19)
 }
 
 fn content(vertex: &WorldVertex, inputs: &[u64], mood: u64) -> u64 {
