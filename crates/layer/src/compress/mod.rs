@@ -1,0 +1,201 @@
+//! Layers as blobs: compressing a stored tar, and the streams of strangers decompressed.
+//!
+//! The bytes of a blob are a function of the tar, the format and the level: threads, cores and
+//! what was compressed before change nothing. Which version of which compressor makes them is
+//! pinned in `Cargo.toml`, and golden digests in the tests guard it.
+
+mod blocks;
+mod decode;
+mod gzip;
+mod zstd;
+
+pub use decode::{Format, decoder};
+pub use gzip::{BlockCache, BlockKey};
+
+use oci::{DiffId, Digest};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+/// Bytes that are read at a time where nothing else decides.
+const CHUNK: usize = 256 * 1024;
+
+/// How a blob is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// One gzip member of the deflate level 0 to 9.
+    Gzip {
+        /// Higher is smaller and slower.
+        level: u32,
+    },
+    /// One zstd frame with a window of 8 MiB of the level 1 to 22.
+    Zstd {
+        /// Higher is smaller and slower.
+        level: i32,
+    },
+}
+
+impl Compression {
+    /// gzip at the level where this compressor makes blobs as small as Go's default level 6 does,
+    /// for less time.
+    pub const GZIP: Compression = Compression::Gzip { level: 4 };
+
+    /// zstd at its own default level.
+    pub const ZSTD: Compression = Compression::Zstd { level: 3 };
+}
+
+/// A blob that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+}
+
+/// Why a tar did not become a blob.
+#[derive(Debug, thiserror::Error)]
+pub enum CompressError {
+    /// The format has no such level.
+    #[error("{format} has no level {level}")]
+    Level {
+        /// Its name.
+        format: &'static str,
+        /// What was asked for.
+        level: i64,
+    },
+    /// The tar could not be read.
+    #[error("read the stored layer")]
+    Read {
+        /// Why.
+        source: io::Error,
+    },
+    /// The stored tar is not what it was when it was written.
+    #[error("stored layer is {found}, not {expected}")]
+    Corrupt {
+        /// Digest under which it is stored.
+        expected: DiffId,
+        /// Digest of what is there.
+        found: DiffId,
+    },
+    /// The compressor failed.
+    #[error("compress with {format}")]
+    Compressor {
+        /// Which one.
+        format: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The blob could not be written.
+    #[error("write the blob")]
+    Write {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Writes the first `tar_len` bytes of `tar`, which hash to `diff_id`, as a blob to `out`.
+///
+/// Uses all cores and a few megabytes for each. `cache` remembers blocks of gzip members.
+///
+/// # Errors
+/// When the tar cannot be read or is damaged, when `out` cannot be written, and for a level that
+/// the format has not. What was written then is no blob.
+pub fn compress(
+    tar: &File,
+    tar_len: u64,
+    diff_id: DiffId,
+    compression: Compression,
+    cache: Option<&dyn BlockCache>,
+    out: &mut dyn Write,
+) -> Result<Compressed, CompressError> {
+    let tar = Tar {
+        file: tar,
+        len: tar_len,
+    };
+    let mut blob = Blob {
+        out,
+        hasher: oci::Hasher::sha256(),
+        size: 0,
+    };
+    let found = match compression {
+        Compression::None => store(&tar, &mut blob)?,
+        Compression::Gzip { level } => gzip::compress(&tar, level, cache, &mut blob)?,
+        Compression::Zstd { level } => zstd::compress(&tar, level, &mut blob)?,
+    };
+    if found != diff_id {
+        return Err(CompressError::Corrupt {
+            expected: diff_id,
+            found,
+        });
+    }
+    blob.out
+        .flush()
+        .map_err(|source| CompressError::Write { source })?;
+    Ok(Compressed {
+        digest: blob.hasher.finish(),
+        size: blob.size,
+    })
+}
+
+/// The tar at the beginning of a file.
+struct Tar<'a> {
+    file: &'a File,
+    len: u64,
+}
+
+impl Tar<'_> {
+    /// Appends up to `most` bytes from `offset` on; none at the end.
+    fn read(&self, offset: u64, most: usize, buffer: &mut Vec<u8>) -> Result<usize, CompressError> {
+        let left = self.len.saturating_sub(offset);
+        let count = usize::try_from(left).map_or(most, |left| left.min(most));
+        let start = buffer.len();
+        buffer.resize(start + count, 0);
+        self.file
+            .read_exact_at(&mut buffer[start..], offset)
+            .map_err(|source| CompressError::Read { source })?;
+        Ok(count)
+    }
+}
+
+/// A blob on its way out.
+struct Blob<'a> {
+    out: &'a mut dyn Write,
+    hasher: oci::Hasher,
+    size: u64,
+}
+
+impl Blob<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), CompressError> {
+        self.write_all(bytes)
+            .map_err(|source| CompressError::Write { source })
+    }
+}
+
+impl Write for Blob<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn store(tar: &Tar<'_>, blob: &mut Blob<'_>) -> Result<DiffId, CompressError> {
+    let mut offset = 0;
+    let mut buffer = Vec::with_capacity(CHUNK);
+    loop {
+        buffer.clear();
+        match tar.read(offset, CHUNK, &mut buffer)? {
+            0 => return Ok(DiffId::new(blob.hasher.clone().finish())),
+            count => offset += count as u64,
+        }
+        blob.put(&buffer)?;
+    }
+}

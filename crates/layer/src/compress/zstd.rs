@@ -1,0 +1,71 @@
+//! One zstd frame, always made by libzstd's multi-threaded path, whose output does not depend on
+//! how many threads there are (the single-threaded path makes other bytes).
+
+use super::{Blob, CHUNK, CompressError, Tar};
+use crate::ordered;
+use oci::DiffId;
+use std::io::{self, Write};
+use zstd::stream::raw::CParameter;
+
+/// log2 of the window: 8 MiB is the largest that every reader must take (RFC 8878, 3.1.1.1.2).
+const WINDOW_LOG: u32 = 23;
+
+/// Bytes that one thread compresses at a time. libzstd's own choice for this window, 32 MiB, takes
+/// hundreds of megabytes of memory.
+const JOB: u32 = 8 << 20;
+
+/// Jobs are held in memory, several for each worker.
+const MOST_WORKERS: usize = 4;
+
+/// Compresses the tar and says what it hashes to.
+pub(super) fn compress(
+    tar: &Tar<'_>,
+    level: i32,
+    blob: &mut Blob<'_>,
+) -> Result<DiffId, CompressError> {
+    if !(1..=22).contains(&level) {
+        return Err(CompressError::Level {
+            format: "zstd",
+            level: level.into(),
+        });
+    }
+    let failed = |source| CompressError::Compressor {
+        format: "zstd",
+        source,
+    };
+    let mut hasher = oci::Hasher::sha256();
+    let mut encoder = encoder(level, tar.len, blob).map_err(failed)?;
+    let mut offset = 0;
+    let mut buffer = Vec::with_capacity(CHUNK);
+    loop {
+        buffer.clear();
+        match tar.read(offset, CHUNK, &mut buffer)? {
+            0 => break,
+            count => offset += count as u64,
+        }
+        hasher.update(&buffer);
+        encoder
+            .write_all(&buffer)
+            .map_err(|source| CompressError::Write { source })?;
+    }
+    encoder
+        .finish()
+        .map_err(|source| CompressError::Write { source })?;
+    Ok(DiffId::new(hasher.finish()))
+}
+
+fn encoder<W: Write>(
+    level: i32,
+    len: u64,
+    out: W,
+) -> io::Result<zstd::stream::write::Encoder<'static, W>> {
+    let workers = ordered::threads().min(MOST_WORKERS);
+    let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+    encoder.set_pledged_src_size(Some(len))?;
+    encoder.include_contentsize(true)?;
+    encoder.include_checksum(true)?;
+    encoder.window_log(WINDOW_LOG)?;
+    encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
+    encoder.set_parameter(CParameter::JobSize(JOB))?;
+    Ok(encoder)
+}
