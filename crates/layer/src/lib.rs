@@ -20,6 +20,7 @@ pub mod select;
 mod times;
 pub mod tar;
 mod pyc;
+pub mod apply;
 mod ordered;
 mod pack;
 mod runs;

@@ -1,0 +1,288 @@
+//! Where the nodes of a source go: `COPY`, `WORKDIR` and here-documents over the staged tree.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::archive;
+use super::staged::{Group, Put, SlotId, Staged, directory};
+use super::{Copy, CopyError, Mkdir, Mkfile, Target};
+use crate::owner::Ids;
+use crate::resolve::{Links, ResolveError};
+use crate::select::{Entry, Match};
+use crate::{Data, Kind, LinkId, Metadata, Node, RelPath, View};
+
+/// `COPY` and `ADD`.
+pub(super) fn copy(staged: &mut Staged, copy: Copy) -> Result<(), CopyError> {
+    let Copy {
+        view,
+        selection,
+        target,
+        chown,
+        reset_owner,
+        archives,
+    } = copy;
+    let mut archives: HashMap<_, _> = archives.into_iter().collect();
+    let mut placing = Placing {
+        view,
+        nothing: Arc::from([]),
+        owner: chown.or(reset_owner.then(Ids::default)),
+        parents_owner: chown.unwrap_or_default(),
+        target,
+        groups: HashMap::new(),
+    };
+    for (i, one) in selection.matches.into_iter().enumerate() {
+        if let Some(changes) = archives.remove(&i) {
+            let root = placing.target.resolve(staged)?;
+            staged.make_directories(&root, 0o755, placing.parents_owner)?;
+            archive::extract(staged, &root, changes, chown)?;
+        } else if one.node().kind == Kind::Directory {
+            placing.directory(staged, one)?;
+        } else {
+            placing.single(staged, one)?;
+        }
+    }
+    Ok(())
+}
+
+/// `WORKDIR`.
+pub(super) fn mkdir(staged: &mut Staged, mkdir: &Mkdir) -> Result<(), CopyError> {
+    let path = staged.resolve(&mkdir.path, Links::All)?.path;
+    staged.make_directories(&path, mkdir.mode & 0o777, mkdir.owner)?;
+    Ok(())
+}
+
+/// A here-document: placed as a file of its name would be.
+pub(super) fn mkfile(staged: &mut Staged, mkfile: Mkfile) -> Result<(), CopyError> {
+    let Mkfile {
+        name,
+        data,
+        target,
+        owner,
+    } = mkfile;
+    let mut node = directory(0o644, owner, staged.now());
+    node.kind = Kind::File {
+        size: data.len() as u64,
+    };
+    target.change_mode(&mut node);
+    let source_path = RelPath::clamp(&name).map_err(ResolveError::from)?;
+    let (parent, name) = target.place(staged, source_path.name().unwrap_or_default(), owner)?;
+    let put = Put {
+        node,
+        data: Some(Data::Inline(data)),
+        group: None,
+    };
+    put_file(staged, parent, &name, put, &source_path)
+}
+
+impl Target {
+    /// Where the destination is now.
+    fn resolve(&self, staged: &Staged) -> Result<RelPath, CopyError> {
+        Ok(staged.resolve(&self.dest, self.links())?.path)
+    }
+
+    fn links(&self) -> Links {
+        if self.follow_links {
+            Links::All
+        } else {
+            Links::None
+        }
+    }
+
+    fn parents_mode(&self) -> u32 {
+        self.mode
+            .as_ref()
+            .map_or(0o755, |mode| mode.of_created_parents())
+    }
+
+    fn change_mode(&self, node: &mut Node) {
+        if let (Some(change), false) = (&self.mode, matches!(node.kind, Kind::Symlink { .. })) {
+            let is_dir = node.kind == Kind::Directory;
+            node.metadata.mode = change.apply(node.metadata.mode, is_dir);
+        }
+    }
+
+    /// Makes what has to be there before anything is placed, and says where the destination is:
+    /// itself when it was written as a directory, else its parent.
+    fn prepare(&self, staged: &mut Staged, owner: Ids) -> Result<RelPath, CopyError> {
+        let written = RelPath::clamp(&self.dest).map_err(ResolveError::from)?;
+        let needed = match written.parent() {
+            Some(parent) if !self.dest_is_dir => parent,
+            _ => written,
+        };
+        let needed = staged.resolve(needed.as_bytes(), self.links())?.path;
+        staged.make_directories(&needed, self.parents_mode(), owner)?;
+        self.resolve(staged)
+    }
+
+    /// Directory and name under which one file of that name is placed.
+    fn place(
+        &self,
+        staged: &mut Staged,
+        name: &[u8],
+        owner: Ids,
+    ) -> Result<(SlotId, Vec<u8>), CopyError> {
+        let dest = self.prepare(staged, owner)?;
+        if let Some(slot) = staged.slot(&dest)?
+            && staged.is_dir(slot)
+        {
+            return Ok((slot, name.to_vec()));
+        }
+        // The root is a directory, so that there are parent and name.
+        let parent = dest.parent().unwrap_or_default();
+        let parent = staged.make_directories(&parent, self.parents_mode(), owner)?;
+        Ok((parent, dest.name().unwrap_or_default().to_vec()))
+    }
+}
+
+struct Placing {
+    view: Arc<dyn View>,
+    nothing: Arc<[u8]>,
+    target: Target,
+    /// What replaces the owners of the sources.
+    owner: Option<Ids>,
+    parents_owner: Ids,
+    /// Inodes of the sources that have several names.
+    groups: HashMap<LinkId, Group>,
+}
+
+impl Placing {
+    /// A source that is no directory.
+    fn single(&mut self, staged: &mut Staged, one: Match) -> Result<(), CopyError> {
+        let (parent, name) = self.target.place(staged, &one.name, self.parents_owner)?;
+        for entry in one.entries {
+            self.node(staged, parent, &name, entry, &one.path)?;
+        }
+        Ok(())
+    }
+
+    /// The contents of a source directory.
+    fn directory(&mut self, staged: &mut Staged, one: Match) -> Result<(), CopyError> {
+        let dest = self.target.prepare(staged, self.parents_owner)?;
+        let top = match staged.slot(&dest)? {
+            Some(slot) if staged.is_dir(slot) => slot,
+            Some(_) => {
+                return Err(CopyError::DirectoryOverFile {
+                    source_path: one.path,
+                    path: dest,
+                });
+            }
+            None => {
+                staged.make_directories(&dest, self.target.parents_mode(), self.parents_owner)?
+            }
+        };
+        let time = one.node().metadata.mtime;
+        // `parents[depth]` is the directory that entries of depth + 1 go into.
+        let mut parents = vec![top];
+        for entry in one.entries.into_iter().skip(1) {
+            parents.truncate(entry.depth);
+            let parent = parents[entry.depth - 1];
+            let name = entry.path.name().unwrap_or_default().to_vec();
+            if entry.node.kind == Kind::Directory {
+                parents.push(self.subdirectory(staged, parent, &name, entry, &one.path)?);
+            } else {
+                self.node(staged, parent, &name, entry, &one.path)?;
+            }
+        }
+        staged.set_time(top, time);
+        Ok(())
+    }
+
+    fn subdirectory(
+        &self,
+        staged: &mut Staged,
+        parent: SlotId,
+        name: &[u8],
+        entry: Entry,
+        root: &RelPath,
+    ) -> Result<SlotId, CopyError> {
+        let passage = entry.passage;
+        let source_mode = entry.node.metadata.mode;
+        let source_path = root.join_path(&entry.path);
+        let node = self.effective(entry.node);
+        match staged.child(parent, name)? {
+            None => Ok(staged.put_directory(parent, name, node)),
+            Some(slot) if !staged.is_dir(slot) => {
+                let path = staged.path_of(parent, name);
+                Err(CopyError::DirectoryOverFile { source_path, path })
+            }
+            // One that only leads somewhere gives its mode, unless there is another for the
+            // files, and nothing else.
+            Some(slot) if passage => {
+                if self.target.mode.is_none() {
+                    staged.change(slot, |metadata| metadata.mode = source_mode);
+                }
+                Ok(slot)
+            }
+            Some(slot) => {
+                staged.change(slot, |metadata| overwrite(metadata, node.metadata));
+                Ok(slot)
+            }
+        }
+    }
+
+    fn node(
+        &mut self,
+        staged: &mut Staged,
+        parent: SlotId,
+        name: &[u8],
+        entry: Entry,
+        root: &RelPath,
+    ) -> Result<(), CopyError> {
+        let path = root.join_path(&entry.path);
+        let data = match entry.node.kind {
+            Kind::File { size: 0 } => Some(Data::Inline(Arc::clone(&self.nothing))),
+            Kind::File { .. } => Some(Data::InView {
+                view: Arc::clone(&self.view),
+                path: path.clone(),
+                expect: entry.digest,
+            }),
+            _ => None,
+        };
+        let links = entry.node.links;
+        let group = links.map(|id| *self.groups.entry(id).or_insert_with(|| staged.new_group()));
+        let put = Put {
+            node: self.effective(entry.node),
+            data,
+            group,
+        };
+        put_file(staged, parent, name, put, &path)
+    }
+
+    /// The node with the metadata that it gets.
+    fn effective(&self, mut node: Node) -> Node {
+        node.links = None;
+        if let Some(Ids { uid, gid }) = self.owner {
+            node.metadata.uid = uid;
+            node.metadata.gid = gid;
+        }
+        self.target.change_mode(&mut node);
+        node
+    }
+}
+
+/// A directory takes another's metadata; attributes that only it has stay.
+pub(super) fn overwrite(metadata: &mut Metadata, mut source: Metadata) {
+    let mut xattrs = std::mem::take(&mut metadata.xattrs);
+    xattrs.append(&mut source.xattrs);
+    *metadata = Metadata { xattrs, ..source };
+}
+
+fn put_file(
+    staged: &mut Staged,
+    parent: SlotId,
+    name: &[u8],
+    put: Put,
+    source_path: &RelPath,
+) -> Result<(), CopyError> {
+    if let Some(slot) = staged.child(parent, name)?
+        && staged.is_dir(slot)
+    {
+        let path = staged.path_of(parent, name);
+        return Err(CopyError::FileOverDirectory {
+            source_path: source_path.clone(),
+            path,
+        });
+    }
+    staged.put(parent, name, put);
+    Ok(())
+}
