@@ -144,7 +144,17 @@ impl RelPath {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &RelPath) -> std::cmp::Ordering {
-        self.components().cmp(other.components())
+        compare_paths(&self.0, &other.0)
+    }
+}
+
+/// Compares clean paths component by component. Equal to comparing bytes with `/` below every
+/// other byte, because no component holds a NUL.
+pub(crate) fn compare_paths(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+    match a.iter().zip(b).position(|(x, y)| x != y) {
+        Some(at) => rank(a[at]).cmp(&rank(b[at])),
+        None => a.len().cmp(&b.len()),
     }
 }
 
@@ -289,6 +299,14 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When it is no regular file, cannot be read, or changed while it was read.
     fn digest(&self, path: &RelPath, node: &Node) -> io::Result<ContentDigest>;
+
+    /// Everything below the directory at `path`, without `path` itself, in path order.
+    ///
+    /// # Errors
+    /// When it is no directory, or something in it cannot be read.
+    fn walk(&self, path: &RelPath) -> io::Result<Vec<(RelPath, Node)>> {
+        crate::walk::walk(self, path)
+    }
 }
 
 /// SHA-256 of a file's bytes.
