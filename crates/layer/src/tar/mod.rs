@@ -18,7 +18,7 @@ mod records;
 mod sparse;
 mod write;
 
-pub use read::{Entry, EntryKind, FileData, Limits, ReadError, Reader};
+pub use read::{Entry, EntryKind, FileData, Limits, ReadError, Reader, is_header};
 pub use sparse::Segment;
 pub use write::{Header, HeaderError, TypeFlag, encode};
 

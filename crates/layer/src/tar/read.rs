@@ -456,12 +456,10 @@ impl<R: BufRead> Reader<R> {
                 _ => Ok(None),
             };
         }
-        let (unsigned, signed) = header::sums(&block);
-        let sum = number(&block[CHECKSUM]).ok_or(malformed(offset, "checksum"))?;
-        if sum != unsigned.cast_signed() && sum != signed {
-            return Err(malformed(offset, "checksum"));
+        match is_header(&block) {
+            true => Ok(Some(block)),
+            false => Err(malformed(offset, "checksum")),
         }
-        Ok(Some(block))
     }
 
     /// The next block; `None` at the end of the source.
@@ -516,6 +514,16 @@ impl<R: BufRead> Reader<R> {
             source,
         }
     }
+}
+
+/// Whether this is a header block of an archive and not a block of zeros.
+pub fn is_header(block: &[u8]) -> bool {
+    let Ok(block) = <&Block>::try_from(block) else {
+        return false;
+    };
+    let (unsigned, signed) = header::sums(block);
+    let sum = number(&block[CHECKSUM]);
+    *block != [0; 512] && (sum == Some(unsigned.cast_signed()) || sum == Some(signed))
 }
 
 fn malformed(offset: u64, reason: &'static str) -> ReadError {
