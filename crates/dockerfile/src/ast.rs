@@ -127,6 +127,53 @@ impl<T> Node<T> {
     }
 }
 
+impl<T> Node<T> {
+    /// Takes the value out of its frame.
+    pub(crate) fn split(self) -> (Node<()>, T) {
+        let Node {
+            span,
+            keyword,
+            text,
+            comments,
+            skip,
+            value,
+        } = self;
+        (
+            Node {
+                span,
+                keyword,
+                text,
+                comments,
+                skip,
+                value: (),
+            },
+            value,
+        )
+    }
+}
+
+impl Node<()> {
+    /// Puts a value into the frame.
+    pub(crate) fn with<T>(self, value: T) -> Node<T> {
+        let Node {
+            span,
+            keyword,
+            text,
+            comments,
+            skip,
+            value: (),
+        } = self;
+        Node {
+            span,
+            keyword,
+            text,
+            comments,
+            skip,
+            value,
+        }
+    }
+}
+
 /// An instruction of a stage.
 pub type Instruction = Node<InstructionKind>;
 
@@ -348,7 +395,7 @@ pub struct MountFlag {
 /// One option of a `--mount`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountOption {
-    /// The key, in lower case; one of those that some mount type knows.
+    /// The key, in lower case; whether a mount type knows it is not checked.
     pub key: Spanned<String>,
     /// The value, expanded when the instruction is lowered; `None` for a bare key.
     pub value: Option<Word>,
@@ -491,6 +538,7 @@ pub struct OnBuild {
     /// The trigger as an image config stores it: one line, then bodies and terminators of
     /// here-documents.
     pub trigger: String,
-    /// The trigger, parsed; spans point into the same file.
-    pub instruction: Instruction,
+    /// The trigger, parsed; spans point into the same file. `None` when it cannot be parsed,
+    /// which fails the build that it fires in, not this one.
+    pub instruction: Option<Instruction>,
 }

@@ -76,6 +76,19 @@ impl Word {
         }
     }
 
+    /// Returns a part of the word as a word of its own.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Word {
+        let text = self.text[range.clone()].to_owned();
+        let origin = match &self.origin {
+            Origin::Line { map, start } => Origin::Line {
+                map: Arc::clone(map),
+                start: start + range.start,
+            },
+            Origin::Whole(span) => Origin::Whole(*span),
+        };
+        Word { text, origin }
+    }
+
     /// Returns the unexpanded text.
     pub fn text(&self) -> &str {
         &self.text

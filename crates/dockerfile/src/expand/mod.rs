@@ -1,7 +1,7 @@
 //! Variable expansion: `$name`, `${name}` with its modifiers, quotes and escapes.
 //!
 //! One engine serves words, word lists (`EXPOSE`) and here-document bodies. It reports every
-//! variable that it looked up. Work is bounded by the text and by [`MAX_LENGTH`], nesting by
+//! variable that it looked up. Work is bounded by the text and by `MAX_LENGTH`, nesting by
 //! [`MAX_DEPTH`].
 
 mod engine;
@@ -19,10 +19,10 @@ use engine::{Engine, Failure, Lookup, Mode};
 
 /// Longest result of one expansion, in bytes. A dozen `ENV a=$a$a$a…` reach any size otherwise;
 /// the kernel takes no argument longer than 128 KiB.
-pub const MAX_LENGTH: usize = 16 << 20;
+pub(crate) const MAX_LENGTH: usize = 16 << 20;
 
 /// Deepest nesting of `${…}` in `${…}`.
-pub const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// What variables are set.
 pub trait Scope {
