@@ -1,0 +1,144 @@
+//! The image config of the target: the base image's, changed by every stage on the way.
+
+use std::sync::Arc;
+
+use oci::{ContainerConfig, Healthcheck, ImageConfig, Platform};
+
+use crate::lowered::{HistoryEntry, ImageTemplate};
+use crate::request::LowerRequest;
+use crate::stage::StageOutput;
+
+/// One setting of an instruction.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ConfigChange {
+    Env(String, String),
+    Label(String, String),
+    Port(String),
+    Volume(String),
+    User(String),
+    WorkingDir(String),
+    StopSignal(String),
+    Shell(Vec<String>),
+    Cmd(Vec<String>),
+    /// `reset_cmd`: no `CMD` of the same stage came before (E3).
+    Entrypoint {
+        args: Vec<String>,
+        reset_cmd: bool,
+    },
+    Healthcheck(Healthcheck),
+    OnBuild(String),
+    Author(String),
+}
+
+/// The template of the image that `target` is.
+pub(crate) fn template(
+    outputs: &[Option<StageOutput>],
+    target: usize,
+    request: &LowerRequest,
+) -> ImageTemplate {
+    let chain = chain(outputs, target);
+    let base: Option<Arc<ImageConfig>> = chain.first().and_then(|root| root.base.clone());
+    let mut config = base
+        .as_ref()
+        .map_or_else(ContainerConfig::default, |base| base.config.clone());
+    let mut author = base
+        .as_ref()
+        .map(|base| base.author.clone())
+        .unwrap_or_default();
+    let mut history: Vec<HistoryEntry> = Vec::new();
+    for stage in &chain {
+        // A base's triggers have run and are not inherited further.
+        config.on_build.clear();
+        for change in &stage.changes {
+            apply(&mut config, &mut author, change);
+        }
+        history.extend(stage.history.iter().cloned());
+    }
+    config.labels.extend(request.labels.clone());
+    let platform = chain.last().map_or_else(
+        || request.target_platform().clone(),
+        |stage| image_platform(&stage.state.platform, base.as_deref(), request),
+    );
+    ImageTemplate {
+        platform,
+        author,
+        config,
+        base,
+        history,
+    }
+}
+
+/// The stages from the one that has no stage below it up to `target`.
+fn chain(outputs: &[Option<StageOutput>], target: usize) -> Vec<&StageOutput> {
+    let stage = |index: usize| outputs.get(index).and_then(Option::as_ref);
+    let mut chain: Vec<&StageOutput> =
+        std::iter::successors(stage(target), |output| output.parent.and_then(stage)).collect();
+    chain.reverse();
+    chain
+}
+
+/// A platform that was asked for is the image's; otherwise the base says it (F13).
+fn image_platform(
+    stage: &Platform,
+    base: Option<&ImageConfig>,
+    request: &LowerRequest,
+) -> Platform {
+    let of_base = base.map(ImageConfig::platform);
+    let Some(asked) = &request.platform else {
+        return of_base.unwrap_or_else(|| stage.clone()).normalized();
+    };
+    let mut platform = asked.clone();
+    let same_system = |of: &Platform| of.os == asked.os && of.architecture == asked.architecture;
+    if let Some(of_base) = of_base.filter(same_system) {
+        platform.variant = platform.variant.or(of_base.variant);
+        platform.os_version = platform.os_version.or(of_base.os_version);
+        if platform.os_features.is_empty() {
+            platform.os_features = of_base.os_features;
+        }
+    }
+    platform.normalized()
+}
+
+fn apply(config: &mut ContainerConfig, author: &mut String, change: &ConfigChange) {
+    match change.clone() {
+        ConfigChange::Env(name, value) => set_env(&mut config.env, &name, &value),
+        ConfigChange::Label(name, value) => {
+            config.labels.insert(name, value);
+        }
+        ConfigChange::Port(port) => {
+            config.exposed_ports.insert(port);
+        }
+        ConfigChange::Volume(path) => {
+            config.volumes.insert(path);
+        }
+        ConfigChange::User(user) => config.user = user,
+        ConfigChange::WorkingDir(path) => config.working_dir = path,
+        ConfigChange::StopSignal(signal) => config.stop_signal = signal,
+        ConfigChange::Shell(shell) => config.shell = shell,
+        ConfigChange::Cmd(args) => {
+            config.cmd = args;
+            config.args_escaped = true;
+        }
+        ConfigChange::Entrypoint { args, reset_cmd } => {
+            config.entrypoint = args;
+            if reset_cmd {
+                config.cmd.clear();
+            }
+        }
+        ConfigChange::Healthcheck(check) => config.healthcheck = Some(check),
+        ConfigChange::OnBuild(trigger) => config.on_build.push(trigger),
+        ConfigChange::Author(name) => *author = name,
+    }
+}
+
+/// Replaces a variable where it stands, or appends it (I1).
+fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    let found = env
+        .iter_mut()
+        .find(|line| line.split('=').next() == Some(name));
+    match found {
+        Some(line) => *line = entry,
+        None => env.push(entry),
+    }
+}

@@ -1,0 +1,159 @@
+//! Which stages the target needs, which images they need, and which triggers run where.
+//!
+//! Stages that nothing reachable refers to are not looked at: neither lowered nor asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dockerfile::ast::{Instruction, InstructionKind};
+use dockerfile::{Diagnostic, Span, parse_trigger};
+
+use crate::external::{External, resolve};
+use crate::known::{Known, Need};
+use crate::plan::{Base, Origin, Plan, references};
+use crate::request::LowerRequest;
+
+/// What the target needs.
+pub(crate) struct Reach {
+    /// By stage: whether it is needed.
+    pub(crate) stages: Vec<bool>,
+    /// Questions without an answer yet.
+    pub(crate) needs: BTreeSet<Need>,
+    /// Triggers of base images, by stage.
+    pub(crate) image_triggers: BTreeMap<usize, Vec<Trigger>>,
+}
+
+/// An `ONBUILD` trigger of a base image.
+pub(crate) struct Trigger {
+    pub(crate) text: String,
+    pub(crate) instruction: Instruction,
+}
+
+/// The triggers that an earlier stage leaves to the stage built from it.
+pub(crate) fn stage_triggers<'a>(
+    plan: &Plan<'a>,
+    base: &Base,
+) -> impl Iterator<Item = &'a Instruction> + use<'a> {
+    let parent = match base {
+        Base::Stage(parent) => Some(plan.stages[*parent].stage),
+        _ => None,
+    };
+    let instructions = parent.into_iter().flat_map(|stage| &stage.instructions);
+    instructions.filter_map(|instruction| match &instruction.value {
+        InstructionKind::OnBuild(onbuild) => onbuild.instruction.as_ref(),
+        _ => None,
+    })
+}
+
+/// Follows every reference from the target.
+pub(crate) fn reach(
+    plan: &Plan<'_>,
+    request: &LowerRequest,
+    known: &Known,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Reach {
+    let mut reach = Reach {
+        stages: vec![false; plan.stages.len()],
+        needs: BTreeSet::new(),
+        image_triggers: BTreeMap::new(),
+    };
+    reach.stages[plan.target] = true;
+    let mut pending = vec![plan.target];
+    while let Some(index) = pending.pop() {
+        let planned = &plan.stages[index];
+        let mut origins: Vec<Origin> = Vec::new();
+        let mut own = planned.stage.instructions.as_slice();
+        match &planned.base {
+            Base::Stage(base) => origins.push(Origin::Stage(*base)),
+            // A replaced stage's own instructions are not run.
+            Base::Replaced(_) => own = &[],
+            Base::External(_) | Base::Scratch | Base::Unknown => {}
+        }
+        let answer = base_image(plan, index, request, known, &mut reach.needs);
+        if let Some(config) = answer
+            && !config.on_build.is_empty()
+            && !matches!(planned.base, Base::Replaced(_))
+        {
+            let span = planned.stage.from.value.image.span();
+            let triggers = parse_triggers(&config.on_build, span, diagnostics);
+            reach.image_triggers.insert(index, triggers);
+        }
+        let image_triggers = reach.image_triggers.get(&index);
+        let triggers = image_triggers
+            .into_iter()
+            .flatten()
+            .map(|trigger| &trigger.instruction);
+        let inherited = stage_triggers(plan, &planned.base);
+        let from_triggers = triggers.chain(inherited).flat_map(references);
+        let all = own.iter().flat_map(references).chain(from_triggers);
+        // A reference that names nothing is reported where it is lowered.
+        origins.extend(all.filter_map(|reference| plan.origin(reference).ok()));
+        for origin in origins {
+            match origin {
+                Origin::Stage(stage) if !reach.stages[stage] => {
+                    reach.stages[stage] = true;
+                    pending.push(stage);
+                }
+                Origin::External(name) => {
+                    if let Ok(External::Image { need, .. }) = resolve(&name, None, request)
+                        && known.get(&need).is_none()
+                    {
+                        reach.needs.insert(need);
+                    }
+                }
+                Origin::Stage(_) | Origin::Scratch => {}
+            }
+        }
+    }
+    reach
+}
+
+/// The config of a stage's base image, if the base is one and is known.
+fn base_image<'k>(
+    plan: &Plan<'_>,
+    index: usize,
+    request: &LowerRequest,
+    known: &'k Known,
+    needs: &mut BTreeSet<Need>,
+) -> Option<&'k oci::ContainerConfig> {
+    let planned = &plan.stages[index];
+    let external = match &planned.base {
+        Base::External(name) => resolve(name, planned.platform.as_ref(), request).ok()?,
+        Base::Replaced(key) => crate::external::context(key, planned.platform.as_ref(), request),
+        _ => return None,
+    };
+    let External::Image { need, .. } = external else {
+        return None;
+    };
+    match known.get(&need) {
+        Some(answer) => answer.as_ref().ok().map(|image| &image.config.config),
+        None => {
+            needs.insert(need);
+            None
+        }
+    }
+}
+
+fn parse_triggers(texts: &[String], from: Span, diagnostics: &mut Vec<Diagnostic>) -> Vec<Trigger> {
+    let mut triggers = Vec::with_capacity(texts.len());
+    for text in texts {
+        let parsed = parse_trigger(text);
+        let errors = parsed.diagnostics.into_iter().filter(Diagnostic::is_error);
+        diagnostics.extend(errors.map(|error| in_trigger(error, from, text)));
+        if let Some(instruction) = parsed.instruction {
+            let text = text.clone();
+            triggers.push(Trigger { text, instruction });
+        }
+    }
+    triggers
+}
+
+/// Points a diagnostic about a base image's trigger at the `FROM` that brought it in.
+pub(crate) fn in_trigger(mut diagnostic: Diagnostic, from: Span, trigger: &str) -> Diagnostic {
+    diagnostic.labels.truncate(1);
+    for label in &mut diagnostic.labels {
+        label.span = from;
+    }
+    diagnostic.with_note(format!(
+        "in this trigger of the base image: ONBUILD {trigger}"
+    ))
+}
