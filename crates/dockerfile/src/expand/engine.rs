@@ -443,9 +443,9 @@ impl<'a> Engine<'a> {
     }
 
     fn glob(&self, pattern: &str, start: usize) -> Result<Glob, Failure> {
-        Glob::parse(pattern).map_err(|escaped| {
+        Glob::parse(pattern).map_err(|reason| {
             let pattern = pattern.to_owned();
-            self.failure(ExpandErrorKind::InvalidPattern { pattern, escaped }, start)
+            self.failure(ExpandErrorKind::InvalidPattern { pattern, reason }, start)
         })
     }
 

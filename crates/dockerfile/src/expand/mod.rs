@@ -119,13 +119,13 @@ pub enum ExpandErrorKind {
         /// The text's own message, or what is not allowed.
         message: String,
     },
-    /// A backslash in a pattern before a character that needs none.
-    #[error("invalid pattern ({pattern}) in substitution: invalid escape '\\{escaped}'")]
+    /// A pattern that is too long, or has a backslash before a character that needs none.
+    #[error("invalid pattern ({pattern}) in substitution: {reason}")]
     InvalidPattern {
         /// The pattern.
         pattern: String,
-        /// The character after the backslash; empty at the end.
-        escaped: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// More than [`MAX_DEPTH`] levels.
     #[error("substitutions are nested deeper than {MAX_DEPTH} levels")]

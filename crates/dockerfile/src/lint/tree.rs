@@ -1,9 +1,407 @@
-//! The checks that the tree alone decides.
+//! The checks that the tree alone decides, for every stage of the file.
+//!
+//! Words are judged as written: where a variable could change the answer, nothing is reported.
 
-use crate::ast::Dockerfile;
+use std::collections::HashMap;
+
+use super::Rule;
+use crate::ast::{
+    Dockerfile, From, Instruction, InstructionKind, KeyValues, Node, ShellOrExec, Spanned, Stage,
+};
 use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+use crate::word::Word;
 
-/// Reports what the tree alone tells; the file's `# check=` is not applied yet.
-pub(crate) fn check_tree(_file: &Dockerfile) -> Vec<Diagnostic> {
-    Vec::new()
+/// Reports what the tree alone tells; the file's `# check=` is not applied yet. Empty lines in
+/// continuations are no part of the tree: the reader of lines reports them.
+pub(crate) fn check_tree(file: &Dockerfile) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    check_keyword_case(file, &mut found);
+    check_stage_names(&file.stages, &mut found);
+    check_descriptions(file, &mut found);
+    let mut inherited = Vec::with_capacity(file.stages.len());
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
+    for (index, stage) in file.stages.iter().enumerate() {
+        let base: Option<&Inherited> = by_name
+            .get(stage.from.value.image.text())
+            .and_then(|base| inherited.get(*base));
+        inherited.push(check_stage(
+            stage,
+            base.copied().unwrap_or_default(),
+            &mut found,
+        ));
+        if let Some(name) = stage.name() {
+            by_name.insert(name, index);
+        }
+    }
+    found
+}
+
+/// What a stage passes on to the stages built from it, as far as checks care.
+#[derive(Clone, Copy, Default)]
+struct Inherited {
+    shell: bool,
+    workdir: bool,
+}
+
+fn check_stage(stage: &Stage, base: Inherited, found: &mut Vec<Diagnostic>) -> Inherited {
+    let mut state = base;
+    let mut last_of: [Option<&Instruction>; 3] = [None; 3];
+    for instruction in &stage.instructions {
+        let span = instruction.span;
+        match &instruction.value {
+            InstructionKind::Cmd(command) => {
+                check_exec_form(instruction, command, state.shell, found);
+                check_once(instruction, &mut last_of[0], found);
+            }
+            InstructionKind::Entrypoint(command) => {
+                check_exec_form(instruction, command, state.shell, found);
+                check_once(instruction, &mut last_of[1], found);
+            }
+            InstructionKind::Healthcheck(_) => check_once(instruction, &mut last_of[2], found),
+            InstructionKind::Shell(_) => state.shell = true,
+            InstructionKind::Workdir(path) => {
+                check_workdir(path, state.workdir, found);
+                state.workdir = true;
+            }
+            InstructionKind::Maintainer(author) => found.push(
+                Diagnostic::check(
+                    Rule::MaintainerDeprecated,
+                    span,
+                    "MAINTAINER instruction is deprecated in favor of using label",
+                )
+                .with_help(format!(
+                    "write `LABEL org.opencontainers.image.authors={:?}`",
+                    author.text()
+                )),
+            ),
+            InstructionKind::Env(pairs) => {
+                check_legacy(instruction, pairs, found);
+                pairs
+                    .pairs
+                    .iter()
+                    .for_each(|pair| check_secret("ENV", &pair.key, found));
+            }
+            InstructionKind::Label(pairs) => check_legacy(instruction, pairs, found),
+            InstructionKind::Arg(arg) => {
+                arg.declarations
+                    .iter()
+                    .for_each(|one| check_secret("ARG", &one.name, found));
+            }
+            InstructionKind::Expose(ports) => {
+                ports.iter().for_each(|port| check_port(port, found));
+            }
+            _ => {}
+        }
+    }
+    state
+}
+
+fn is_lower(word: &str) -> bool {
+    !word.contains(|ch: char| ch.is_ascii_uppercase())
+}
+
+fn is_upper(word: &str) -> bool {
+    !word.contains(|ch: char| ch.is_ascii_lowercase())
+}
+
+fn check_keyword_case(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+    let keywords = || {
+        file.stages.iter().flat_map(|stage| {
+            let instructions = stage.instructions.iter().map(|node| &node.keyword);
+            std::iter::once(&stage.from.keyword).chain(instructions)
+        })
+    };
+    let lower = keywords()
+        .filter(|keyword| is_lower(&keyword.value))
+        .count();
+    let upper = keywords()
+        .filter(|keyword| is_upper(&keyword.value))
+        .count();
+    let (fits, majority): (fn(&str) -> bool, _) = if lower > upper {
+        (is_lower, "lowercase")
+    } else {
+        (is_upper, "uppercase")
+    };
+    for keyword in keywords().filter(|keyword| !fits(&keyword.value)) {
+        let written = &keyword.value;
+        let right = match majority {
+            "lowercase" => written.to_ascii_lowercase(),
+            _ => written.to_ascii_uppercase(),
+        };
+        let message = format!(
+            "command '{written}' should match the case of the command majority ({majority})"
+        );
+        found.push(
+            Diagnostic::check(Rule::ConsistentInstructionCasing, keyword.span, message)
+                .with_help(format!("write `{right}`")),
+        );
+    }
+}
+
+fn check_stage_names(stages: &[Stage], found: &mut Vec<Diagnostic>) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for stage in stages {
+        check_as_case(&stage.from, found);
+        let From {
+            name, written_name, ..
+        } = &stage.from.value;
+        let Some(Spanned { value: name, span }) = name else {
+            continue;
+        };
+        let written = written_name.as_deref().unwrap_or(name);
+        if written != name {
+            let message = format!("stage name '{written}' should be lowercase");
+            found.push(
+                Diagnostic::check(Rule::StageNameCasing, *span, message)
+                    .with_help(format!("write `{name}`")),
+            );
+        }
+        if ["scratch", "context"].contains(&name.as_str()) {
+            let message = format!("stage name '{name}' is reserved");
+            found.push(
+                Diagnostic::check(Rule::ReservedStageName, *span, message)
+                    .with_help("use a different stage name"),
+            );
+        }
+        if let Some(first) = seen.get(name.as_str()) {
+            let message = format!("duplicate stage name '{name}', stage names should be unique");
+            found.push(
+                Diagnostic::check(Rule::DuplicateStageName, *span, message)
+                    .with_label(*first, "the first one")
+                    .with_note("the name means the nearest stage before the line that uses it"),
+            );
+        } else {
+            seen.insert(name, *span);
+        }
+    }
+}
+
+fn check_as_case(from: &Node<From>, found: &mut Vec<Diagnostic>) {
+    let Some(keyword) = &from.value.as_keyword else {
+        return;
+    };
+    let (from, written) = (&from.keyword.value, &keyword.value);
+    let same = (is_lower(from) && is_lower(written)) || (is_upper(from) && is_upper(written));
+    // A keyword in mixed case is the business of another check.
+    if !same && (is_lower(from) || is_upper(from)) {
+        let right = if is_lower(from) { "as" } else { "AS" };
+        let message = format!("'{written}' and '{from}' keywords' casing do not match");
+        found.push(
+            Diagnostic::check(Rule::FromAsCasing, keyword.span, message)
+                .with_help(format!("write `{right}`")),
+        );
+    }
+}
+
+fn check_descriptions(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
+    for stage in &file.stages {
+        if let Some(name) = stage.name() {
+            check_description(&stage.from, &[name], "build stage", found);
+        }
+    }
+    let declared = |arg: &crate::ast::Arg| -> Vec<String> {
+        arg.declarations
+            .iter()
+            .map(|one| one.name.text().to_owned())
+            .collect()
+    };
+    for node in &file.global_args {
+        let names = declared(&node.value);
+        check_description(node, &names, "argument", found);
+    }
+    for node in file.stages.iter().flat_map(|stage| &stage.instructions) {
+        if let InstructionKind::Arg(arg) = &node.value {
+            check_description(node, &declared(arg), "argument", found);
+        }
+    }
+}
+
+fn check_description<T, S: AsRef<str>>(
+    node: &Node<T>,
+    names: &[S],
+    what: &str,
+    found: &mut Vec<Diagnostic>,
+) {
+    let described = names
+        .iter()
+        .any(|name| node.description_of(name.as_ref()).is_some());
+    let Some(comment) = node
+        .comments
+        .last()
+        .filter(|_| !described && node.skip.rules.is_empty())
+    else {
+        return;
+    };
+    let name = names.first().map_or("", |name| name.as_ref());
+    let message =
+        format!("comment for {what} should follow the format: `# <{what}> <description>`");
+    found.push(
+        Diagnostic::check(Rule::InvalidDefinitionDescription, comment.span, message).with_help(
+            format!(
+                "write `# {name} {}`, or leave an empty comment line below",
+                comment.text
+            ),
+        ),
+    );
+}
+
+fn check_exec_form(
+    instruction: &Instruction,
+    command: &ShellOrExec,
+    has_shell: bool,
+    found: &mut Vec<Diagnostic>,
+) {
+    let ShellOrExec::Shell(text) = command else {
+        return;
+    };
+    if has_shell {
+        return;
+    }
+    let name = instruction.value.name();
+    let message = format!(
+        "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
+    );
+    let diagnostic = Diagnostic::check(Rule::JSONArgsRecommended, instruction.span, message);
+    found.push(if text.text().starts_with('[') {
+        diagnostic
+            .with_note("this looks like a JSON array but is none, so a shell gets it as text")
+            .with_help("put every argument between double quotes, with commas between them")
+    } else {
+        let words: Vec<String> = text
+            .text()
+            .split_whitespace()
+            .map(|word| format!("{word:?}"))
+            .collect();
+        diagnostic
+            .with_note(
+                "in shell form the process is a child of `/bin/sh -c`, which passes no signals on",
+            )
+            .with_help(
+                match text
+                    .text()
+                    .contains(['\'', '"', '$', '&', '|', ';', '<', '>'])
+                {
+                    true => "move what needs a shell to a script, or set SHELL".to_owned(),
+                    false => format!("write `{name} [{}]`", words.join(", ")),
+                },
+            )
+    });
+}
+
+fn check_once<'a>(
+    instruction: &'a Instruction,
+    last: &mut Option<&'a Instruction>,
+    found: &mut Vec<Diagnostic>,
+) {
+    if let Some(earlier) = last.replace(instruction) {
+        let name = instruction.value.name();
+        let message = format!(
+            "multiple {name} instructions should not be used in the same stage because only the \
+             last one will be used"
+        );
+        found.push(
+            Diagnostic::check(Rule::MultipleInstructionsDisallowed, earlier.span, message)
+                .with_remark("has no effect")
+                .with_label(instruction.span, "replaces it"),
+        );
+    }
+}
+
+fn check_workdir(path: &Word, has_workdir: bool, found: &mut Vec<Diagnostic>) {
+    let text = path.text().trim_start_matches(['"', '\'']);
+    if has_workdir || text.starts_with(['/', '$']) {
+        return;
+    }
+    let message = format!(
+        "relative workdir {:?} can have unexpected results if the base image changes",
+        path.text()
+    );
+    found.push(
+        Diagnostic::check(Rule::WorkdirRelativePath, path.span(), message).with_help(format!(
+            "write an absolute path, for example `WORKDIR /{text}`"
+        )),
+    );
+}
+
+fn check_legacy(instruction: &Instruction, pairs: &KeyValues, found: &mut Vec<Diagnostic>) {
+    let (true, Some(pair)) = (pairs.legacy, pairs.pairs.first()) else {
+        return;
+    };
+    let name = instruction.value.name();
+    let message = format!(
+        "\"{name} key=value\" should be used instead of legacy \"{name} key value\" format"
+    );
+    let value = pair.value.text();
+    let quoted = if value.contains(char::is_whitespace) && !value.contains('"') {
+        format!("\"{value}\"")
+    } else {
+        value.to_owned()
+    };
+    found.push(
+        Diagnostic::check(Rule::LegacyKeyValueFormat, instruction.span, message)
+            .with_help(format!("write `{name} {}={quoted}`", pair.key.text())),
+    );
+}
+
+/// Parts of a name that speak of a secret, and parts that say it is none.
+const SECRET_PARTS: [&str; 10] = [
+    "apikey",
+    "auth",
+    "credential",
+    "credentials",
+    "key",
+    "password",
+    "pword",
+    "passwd",
+    "secret",
+    "token",
+];
+const HARMLESS_PARTS: [&str; 3] = ["public", "file", "version"];
+
+fn check_secret(instruction: &str, name: &Word, found: &mut Vec<Diagnostic>) {
+    let lower = name.text().to_ascii_lowercase();
+    let has = |parts: &[&str]| lower.split('_').any(|part| parts.contains(&part));
+    if !has(&SECRET_PARTS) || has(&HARMLESS_PARTS) {
+        return;
+    }
+    let message = format!(
+        "do not use ARG or ENV instructions for sensitive data ({instruction} \"{}\")",
+        name.text()
+    );
+    found.push(
+        Diagnostic::check(Rule::SecretsUsedInArgOrEnv, name.span(), message)
+            .with_note("the value stays readable in the image's history and configuration")
+            .with_help(format!(
+                "pass it to the step that needs it: `RUN --mount=type=secret,id={lower},env={} …`",
+                name.text()
+            )),
+    );
+}
+
+fn check_port(port: &Word, found: &mut Vec<Diagnostic>) {
+    let text = port.text();
+    if text.contains('$') {
+        return;
+    }
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
+    if !is_lower(protocol) {
+        let message =
+            format!("defined protocol '{text}' in EXPOSE instruction should be lowercase");
+        found.push(
+            Diagnostic::check(Rule::ExposeProtoCasing, port.span(), message)
+                .with_help(format!("write `{ports}/{}`", protocol.to_ascii_lowercase())),
+        );
+    }
+    if let Some((_, container)) = ports.rsplit_once(':') {
+        let message = format!(
+            "EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
+        );
+        let slash = if protocol.is_empty() { "" } else { "/" };
+        found.push(
+            Diagnostic::check(Rule::ExposeInvalidFormat, port.span(), message)
+                .with_note("EXPOSE publishes nothing; only the container's port is kept")
+                .with_help(format!("write `{container}{slash}{protocol}`")),
+        );
+    }
 }
