@@ -6,11 +6,10 @@
 use std::io;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::nearest::nearest;
 use crate::pattern::{InvalidPattern, Pattern, Wildcards, has_wildcards};
 use crate::resolve::{Links, ResolveError, resolve};
+use crate::walk::{Descend, Listed, preorder};
 use crate::{ContentDigest, Filter, InvalidPath, Kind, Node, RelPath, View};
 
 /// Sources of a consumer, as it names them.
@@ -72,9 +71,9 @@ pub struct Match {
 /// One node of a [`Match`].
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// Path below the match; the root for itself.
+    /// Path in the view.
     pub(crate) path: RelPath,
-    /// Components of `path`.
+    /// How many directories it is below the match; 0 for the match itself.
     pub(crate) depth: usize,
     pub(crate) node: Node,
     /// A directory that is not selected but has something selected below it.
@@ -176,19 +175,17 @@ impl Match {
     pub fn node(&self) -> &Node {
         &self.entries[0].node
     }
+
+    /// The path of an entry below the match, without a leading slash.
+    pub(crate) fn below<'a>(&self, entry: &'a Entry) -> &'a [u8] {
+        relative(&self.path, &entry.path)
+    }
 }
 
 struct Walk<'a> {
     view: &'a dyn View,
     exclude: Option<&'a dyn Filter>,
     origin: Origin,
-}
-
-/// Which part of a directory a walk takes.
-#[derive(Clone, Copy)]
-enum Take<'a> {
-    All,
-    Matching(&'a Pattern),
 }
 
 impl Walk<'_> {
@@ -202,6 +199,7 @@ impl Walk<'_> {
         self.entries(name, found.path, node, pattern)
     }
 
+    /// A node and what is below it that `pattern` includes.
     fn entries(
         &self,
         name: Vec<u8>,
@@ -209,12 +207,13 @@ impl Walk<'_> {
         node: Node,
         pattern: Option<&Pattern>,
     ) -> Result<Match, SelectError> {
-        let take = pattern.map_or(Take::All, Take::Matching);
-        let is_dir = node.kind == Kind::Directory;
-        let mut entries = vec![self.entry(RelPath::root(), 0, node)];
-        if is_dir {
-            entries.extend(self.directory(&path, &RelPath::root(), 1, take)?);
-        }
+        let below = match node.kind {
+            Kind::Directory => self.below(&path, pattern)?,
+            _ => Vec::new(),
+        };
+        let mut entries = Vec::with_capacity(1 + below.len());
+        entries.push(self.entry(path.clone(), 0, node, false));
+        entries.extend(below);
         Ok(Match {
             name,
             path,
@@ -321,71 +320,75 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What is taken of the directory `dir`, which is at `below` in its match.
-    fn directory(
+    /// What is taken of the directory `top`, without itself.
+    fn below(&self, top: &RelPath, pattern: Option<&Pattern>) -> Result<Vec<Entry>, SelectError> {
+        let depth = |path: &RelPath| 1 + relative(top, path).iter().filter(|&&b| b == b'/').count();
+        if pattern.is_none() && self.exclude.is_none() {
+            let walked = self.view.walk(top);
+            let walked = walked.map_err(|source| read_error(top, source))?;
+            let entries = walked.into_iter().map(|(path, node)| {
+                let depth = depth(&path);
+                self.entry(path, depth, node, false)
+            });
+            return Ok(entries.collect());
+        }
+        let walked = preorder(top, |dir| self.list(top, dir, pattern));
+        let walked = walked.map_err(|source| read_error(top, source))?;
+        let entries = walked.into_iter().map(|(path, (node, passage))| {
+            let depth = depth(&path);
+            self.entry(path, depth, node, passage)
+        });
+        Ok(entries.collect())
+    }
+
+    /// What is taken of the names in one directory at or below `top`; with each, whether it only
+    /// leads to something selected.
+    fn list(
         &self,
+        top: &RelPath,
         dir: &RelPath,
-        below: &RelPath,
-        depth: usize,
-        take: Take<'_>,
-    ) -> Result<Vec<Entry>, SelectError> {
-        let names = match take {
+        pattern: Option<&Pattern>,
+    ) -> io::Result<Vec<Listed<(Node, bool)>>> {
+        let at = RelPath::new(relative(top, dir)).map_err(io::Error::other)?;
+        let pattern = pattern.filter(|p| !includes(p, &at));
+        let literal = pattern.and_then(|p| p.literal_prefix().get(at.components().count()));
+        let names = match literal {
             // On the way to a literal path there is one name to look at.
-            Take::Matching(pattern) if depth <= pattern.literal_prefix().len() => {
-                vec![pattern.literal_prefix()[depth - 1].clone()]
-            }
-            _ => self.read_dir(dir)?,
+            Some(name) => vec![name.clone()],
+            None => self.view.read_dir(dir).map_err(|e| at_path(dir, e))?,
         };
-        let parts: Vec<Vec<Entry>> = names
-            .into_par_iter()
-            .with_min_len(16)
-            .map(|name| self.child(dir.join(&name)?, below.join(&name)?, depth, take))
-            .collect::<Result<_, SelectError>>()?;
-        Ok(parts.into_iter().flatten().collect())
+        let mut listed = Vec::with_capacity(names.len());
+        for name in names {
+            let relative = at.join(&name).map_err(io::Error::other)?;
+            let included = pattern.is_none_or(|p| p.matches(relative.as_bytes()));
+            if !included && !pattern.is_some_and(|p| p.may_match_below(relative.as_bytes())) {
+                continue;
+            }
+            let path = dir.join(&name).map_err(io::Error::other)?;
+            // Something that went away since its directory was listed was never there.
+            let Some(node) = self.view.lookup(&path).map_err(|e| at_path(&path, e))? else {
+                continue;
+            };
+            let is_dir = node.kind == Kind::Directory;
+            let excluded = self.exclude.is_some_and(|e| e.excludes(&relative, is_dir));
+            let pruned = excluded && self.exclude.is_some_and(|e| e.prunes(&relative));
+            let selected = included && !excluded;
+            let descend = match (is_dir, selected) {
+                (true, true) => Descend::Yes,
+                (true, false) if !pruned => Descend::IfFilled,
+                (false, true) => Descend::No,
+                _ => continue,
+            };
+            listed.push(Listed {
+                path,
+                item: (node, !selected),
+                descend,
+            });
+        }
+        Ok(listed)
     }
 
-    fn child(
-        &self,
-        path: RelPath,
-        relative: RelPath,
-        depth: usize,
-        take: Take<'_>,
-    ) -> Result<Vec<Entry>, SelectError> {
-        let (included, take) = match take {
-            Take::All => (true, Take::All),
-            Take::Matching(pattern) if pattern.matches(relative.as_bytes()) => (true, Take::All),
-            Take::Matching(pattern) if pattern.may_match_below(relative.as_bytes()) => {
-                (false, take)
-            }
-            Take::Matching(_) => return Ok(Vec::new()),
-        };
-        // Something that went away since its directory was listed was never there.
-        let Some(node) = self.lookup(&path)? else {
-            return Ok(Vec::new());
-        };
-        let is_dir = node.kind == Kind::Directory;
-        let excluded = self.exclude.is_some_and(|e| e.excludes(&relative, is_dir));
-        let selected = included && !excluded;
-        if !is_dir {
-            let entry = selected.then(|| self.entry(relative, depth, node));
-            return Ok(entry.into_iter().collect());
-        }
-        if excluded && self.exclude.is_some_and(|e| e.prunes(&relative)) {
-            return Ok(Vec::new());
-        }
-        let contents = self.directory(&path, &relative, depth + 1, take)?;
-        if !selected && contents.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut entry = self.entry(relative, depth, node);
-        entry.passage = !selected;
-        let mut entries = Vec::with_capacity(1 + contents.len());
-        entries.push(entry);
-        entries.extend(contents);
-        Ok(entries)
-    }
-
-    fn entry(&self, path: RelPath, depth: usize, mut node: Node) -> Entry {
+    fn entry(&self, path: RelPath, depth: usize, mut node: Node, passage: bool) -> Entry {
         if let Origin::Context { git_modes } = self.origin {
             if node.kind == Kind::Socket {
                 node.kind = Kind::File { size: 0 };
@@ -404,7 +407,7 @@ impl Walk<'_> {
             path,
             depth,
             node,
-            passage: false,
+            passage,
             digest: None,
         }
     }
@@ -431,18 +434,58 @@ impl Walk<'_> {
     }
 
     fn lookup(&self, path: &RelPath) -> Result<Option<Node>, SelectError> {
-        let read = self.view.lookup(path);
-        read.map_err(|source| SelectError::Read {
-            path: path.clone(),
-            source,
-        })
+        self.view
+            .lookup(path)
+            .map_err(|source| read_error(path, source))
     }
 
     fn read_dir(&self, path: &RelPath) -> Result<Vec<Vec<u8>>, SelectError> {
-        let read = self.view.read_dir(path);
-        read.map_err(|source| SelectError::Read {
-            path: path.clone(),
+        self.view
+            .read_dir(path)
+            .map_err(|source| read_error(path, source))
+    }
+}
+
+/// The bytes of `path` below `top`, without a leading slash.
+pub(crate) fn relative<'a>(top: &RelPath, path: &'a RelPath) -> &'a [u8] {
+    let skip = if top.is_root() {
+        0
+    } else {
+        top.as_bytes().len() + 1
+    };
+    path.as_bytes().get(skip..).unwrap_or_default()
+}
+
+/// Whether a pattern includes a directory or one above it, and so all that is in it.
+fn includes(pattern: &Pattern, dir: &RelPath) -> bool {
+    let bytes = dir.as_bytes();
+    let ends = (0..bytes.len())
+        .filter(|&i| bytes[i] == b'/')
+        .chain([bytes.len()]);
+    !dir.is_root() && ends.into_iter().any(|end| pattern.matches(&bytes[..end]))
+}
+
+/// An error of a walk, with the path that a plain IO error does not carry.
+#[derive(Debug, thiserror::Error)]
+#[error("read {path}")]
+struct AtPath {
+    path: RelPath,
+    source: io::Error,
+}
+
+fn at_path(path: &RelPath, source: io::Error) -> io::Error {
+    io::Error::other(AtPath {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn read_error(top: &RelPath, error: io::Error) -> SelectError {
+    match error.downcast::<AtPath>() {
+        Ok(AtPath { path, source }) => SelectError::Read { path, source },
+        Err(source) => SelectError::Read {
+            path: top.clone(),
             source,
-        })
+        },
     }
 }

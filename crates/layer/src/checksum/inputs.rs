@@ -117,7 +117,7 @@ pub(crate) fn summarise(matches: &[Match], records: &[[u8; 32]]) -> Inputs {
         } else {
             own[at]
         };
-        let path = one.path.join_path(&one.entries[at].path);
+        let path = one.entries[at].path.clone();
         lines.push(Input {
             path,
             whole,

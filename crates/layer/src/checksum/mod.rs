@@ -31,11 +31,14 @@ use sha2::{Digest, Sha256};
 pub use inputs::{Difference, Input, Inputs, MAX_INPUTS, Nature, explain};
 
 use crate::chmod::ModeChange;
-use crate::select::{Entry, Match, Naming, SelectError, Selection, Selector, select};
+use crate::select::{Entry, Naming, SelectError, Selection, Selector, select};
 use crate::{ContentDigest, Kind, LinkId, View};
 
 /// Changes whenever equal trees would get other keys.
 const VERSION: &[u8] = b"kiln content 1";
+
+/// Files are digested in runs of at least this many, so that neighbours share a thread.
+const RUN: usize = 8;
 
 /// Digest of the effect of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,16 +83,18 @@ pub fn checksum(
     })
 }
 
-/// Fills in the digests of all files, on all processors; hard links are read once.
+/// Fills in the digests of all files, on all processors. Hard links are read once; what is empty
+/// is not, which spares sockets that count as empty files from being opened.
 fn digest_files(view: &dyn View, selection: &mut Selection) -> Result<(), SelectError> {
-    let mut wanted: Vec<(&Match, &Entry)> = Vec::new();
+    let mut wanted: Vec<&Entry> = Vec::new();
     let mut names: HashMap<LinkId, usize> = HashMap::new();
     // For each file in order, which of `wanted` has its digest.
     let mut sources: Vec<usize> = Vec::new();
-    for (one, entry) in selection.files() {
+    let all = selection.matches.iter().flat_map(|m| &m.entries);
+    for entry in all.filter(|e| has_bytes(e)) {
         let source = entry.node.links.and_then(|id| names.get(&id).copied());
         sources.push(source.unwrap_or_else(|| {
-            wanted.push((one, entry));
+            wanted.push(entry);
             let at = wanted.len() - 1;
             names.extend(entry.node.links.map(|id| (id, at)));
             at
@@ -97,36 +102,32 @@ fn digest_files(view: &dyn View, selection: &mut Selection) -> Result<(), Select
     }
     let digests: Vec<ContentDigest> = wanted
         .into_par_iter()
-        .map(|(one, entry)| {
-            let path = one.path.join_path(&entry.path);
-            let digest = view.digest(&path, &entry.node);
-            digest.map_err(|source| SelectError::Read { path, source })
+        .with_min_len(RUN)
+        .map(|entry| {
+            let digest = view.digest(&entry.path, &entry.node);
+            digest.map_err(|source| SelectError::Read {
+                path: entry.path.clone(),
+                source,
+            })
         })
         .collect::<Result<_, _>>()?;
-    let files = selection
-        .matches
-        .iter_mut()
-        .flat_map(|m| &mut m.entries)
-        .filter(|e| is_file(e));
-    for (entry, source) in files.zip(sources) {
-        entry.digest = Some(digests[source]);
+    let mut sources = sources.into_iter();
+    let empty = ContentDigest(Sha256::digest(b"").into());
+    for entry in selection.matches.iter_mut().flat_map(|m| &mut m.entries) {
+        if has_bytes(entry) {
+            entry.digest = sources.next().map(|source| digests[source]);
+        } else if matches!(entry.node.kind, Kind::File { .. }) {
+            entry.digest = Some(empty);
+        }
     }
     Ok(())
 }
 
-fn is_file(entry: &Entry) -> bool {
-    matches!(entry.node.kind, Kind::File { .. })
+fn has_bytes(entry: &Entry) -> bool {
+    matches!(entry.node.kind, Kind::File { size } if size > 0)
 }
 
 impl Selection {
-    fn files(&self) -> impl Iterator<Item = (&Match, &Entry)> {
-        let all = self
-            .matches
-            .iter()
-            .flat_map(|m| m.entries.iter().map(move |e| (m, e)));
-        all.filter(|(_, entry)| is_file(entry))
-    }
-
     /// The key of a selection whose files are digested.
     fn key(&self, effect: &Effect) -> (ContentKey, Inputs) {
         let mut fields = Fields::default();
@@ -146,7 +147,7 @@ impl Selection {
             for (i, entry) in one.entries.iter().enumerate() {
                 let bare = i == 0 && is_dir && self.naming != Naming::Mount;
                 let from = fields.0.len();
-                fields.entry(entry, bare, effect);
+                fields.entry(one.below(entry), entry, bare, effect);
                 let record: [u8; 32] = Sha256::digest(&fields.0[from..]).into();
                 records.push(record);
             }
@@ -178,8 +179,8 @@ impl Fields {
         self.raw(bytes);
     }
 
-    fn entry(&mut self, entry: &Entry, bare: bool, effect: &Effect) {
-        self.bytes(entry.path.as_bytes());
+    fn entry(&mut self, path: &[u8], entry: &Entry, bare: bool, effect: &Effect) {
+        self.bytes(path);
         self.raw(&[match entry.node.kind {
             Kind::Directory => b'd',
             Kind::File { .. } => b'f',

@@ -150,7 +150,7 @@ impl Placing {
     fn single(&mut self, staged: &mut Staged, one: Match) -> Result<(), CopyError> {
         let (parent, name) = self.target.place(staged, &one.name, self.parents_owner)?;
         for entry in one.entries {
-            self.node(staged, parent, &name, entry, &one.path)?;
+            self.node(staged, parent, &name, entry)?;
         }
         Ok(())
     }
@@ -178,9 +178,9 @@ impl Placing {
             let parent = parents[entry.depth - 1];
             let name = entry.path.name().unwrap_or_default().to_vec();
             if entry.node.kind == Kind::Directory {
-                parents.push(self.subdirectory(staged, parent, &name, entry, &one.path)?);
+                parents.push(self.subdirectory(staged, parent, &name, entry)?);
             } else {
-                self.node(staged, parent, &name, entry, &one.path)?;
+                self.node(staged, parent, &name, entry)?;
             }
         }
         staged.set_time(top, time);
@@ -193,11 +193,10 @@ impl Placing {
         parent: SlotId,
         name: &[u8],
         entry: Entry,
-        root: &RelPath,
     ) -> Result<SlotId, CopyError> {
         let passage = entry.passage;
         let source_mode = entry.node.metadata.mode;
-        let source_path = root.join_path(&entry.path);
+        let source_path = entry.path;
         let node = self.effective(entry.node);
         match staged.child(parent, name)? {
             None => Ok(staged.put_directory(parent, name, node)),
@@ -226,9 +225,8 @@ impl Placing {
         parent: SlotId,
         name: &[u8],
         entry: Entry,
-        root: &RelPath,
     ) -> Result<(), CopyError> {
-        let path = root.join_path(&entry.path);
+        let path = entry.path;
         let data = match entry.node.kind {
             Kind::File { size: 0 } => Some(Data::Inline(Arc::clone(&self.nothing))),
             Kind::File { .. } => Some(Data::InView {

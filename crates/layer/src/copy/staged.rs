@@ -292,65 +292,56 @@ impl Staged {
         }
     }
 
-    /// The layer.
+    /// The layer: every changed slot, and every directory of the base on the way to one. The root
+    /// is never part of it.
     pub(super) fn into_changes(mut self) -> Vec<(RelPath, Change)> {
-        let mut out = Vec::with_capacity(self.slots.len());
+        let mut out: Vec<(RelPath, Change)> = Vec::with_capacity(self.slots.len());
         let mut leaders = HashMap::new();
-        self.emit(Self::ROOT, RelPath::root(), &mut leaders, &mut out);
-        out
-    }
-
-    /// Appends the entries of a slot and what is below it. A directory of the base is one only
-    /// when something below it is; the root never is.
-    fn emit(
-        &mut self,
-        slot: SlotId,
-        path: RelPath,
-        leaders: &mut HashMap<Group, RelPath>,
-        out: &mut Vec<(RelPath, Change)>,
-    ) {
-        let this = &mut self.slots[slot.0];
-        let (changed, below) = (this.changed, this.below);
-        let children = std::mem::take(&mut this.children);
-        let Some(node) = this.node.take() else {
-            if below != Below::Nothing {
-                out.push((path, Change::Whiteout));
-            }
-            return;
-        };
-        let is_dir = node.kind == Kind::Directory;
-        if !changed && !is_dir {
-            return;
-        }
-        let at = out.len();
-        if slot != Self::ROOT {
-            let leader = this.group.and_then(|group| match leaders.get(&group) {
-                Some(leader) => Some(leader.clone()),
-                None => {
-                    leaders.insert(group, path.clone());
-                    None
+        let children = std::mem::take(&mut self.slots[Self::ROOT.0].children);
+        // Directories that are being listed. With one of the base goes where its entry stands: it
+        // is taken back when none follows.
+        let mut open = vec![(RelPath::root(), children.into_iter(), None)];
+        while let Some((dir, children, unchanged)) = open.last_mut() {
+            let Some((name, child)) = children.next() else {
+                if unchanged.is_some_and(|at: usize| out.len() == at + 1) {
+                    out.pop();
                 }
-            });
-            let change = match leader {
-                Some(to) => Change::Link { to },
-                None => {
-                    let opaque = is_dir && below == Below::Hidden;
-                    Change::Put {
+                open.pop();
+                continue;
+            };
+            let path = join(dir, &name);
+            let slot = std::mem::replace(&mut self.slots[child.0], Slot::empty(Below::Nothing));
+            match slot.node {
+                None if slot.below == Below::Nothing => {}
+                None => out.push((path, Change::Whiteout)),
+                Some(node) if node.kind == Kind::Directory => {
+                    let unchanged = (!slot.changed).then_some(out.len());
+                    let opaque = slot.below == Below::Hidden;
+                    let change = Change::Put {
                         node,
                         opaque,
-                        data: this.data.take(),
-                    }
+                        data: None,
+                    };
+                    out.push((path.clone(), change));
+                    open.push((path, slot.children.into_iter(), unchanged));
                 }
-            };
-            out.push((path.clone(), change));
+                Some(_) if !slot.changed => {}
+                Some(node) => {
+                    let leader = slot.group.and_then(|g| leaders.get(&g)).cloned();
+                    let put = Change::Put {
+                        node,
+                        opaque: false,
+                        data: slot.data,
+                    };
+                    let change = leader.map_or(put, |to| Change::Link { to });
+                    if let Some(group) = slot.group {
+                        leaders.entry(group).or_insert_with(|| path.clone());
+                    }
+                    out.push((path, change));
+                }
+            }
         }
-        let before_children = out.len();
-        for (name, child) in children {
-            self.emit(child, join(&path, &name), leaders, out);
-        }
-        if out.len() == before_children && !changed {
-            out.truncate(at);
-        }
+        out
     }
 
     /// A name came into a directory, or went: its time is now, unless this layer made it.
