@@ -86,9 +86,9 @@ impl Merger {
                 return Ok(());
             }
             if let Some(name) = name.strip_prefix(WHITEOUT_PREFIX) {
-                let gone = parent.join(name);
+                let gone = parent.join(name).ok().filter(|_| !name.is_empty());
                 self.gone
-                    .insert(gone.map_err(|_| refused(&path, "it whites out no name"))?);
+                    .insert(gone.ok_or(refused(&path, "it whites out no name"))?);
                 return Ok(());
             }
         }

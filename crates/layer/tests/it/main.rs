@@ -1,9 +1,14 @@
 //! Layers and trees through the crate's public face: against a pure specification, and with the
 //! kernel as oracle where there is one.
 
+mod apply;
+mod compress;
 mod index;
 mod kernel;
 mod layers;
+mod pack;
 mod spec;
 mod stack;
+mod tar_read;
 mod trees;
+mod unpack;

@@ -1,0 +1,165 @@
+//! Blobs: their bytes pinned, and read by others.
+
+use layer::compress::{BlockCache, BlockKey, CompressError, Compressed, Compression, compress};
+use oci::{DiffId, Digest};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that compress somewhat, the same everywhere.
+fn corpus(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let words: Vec<Vec<u8>> = (0..2000)
+        .map(|_| (0..2 + next() % 9).map(|_| b'a' + (next() % 26) as u8).collect())
+        .collect();
+    let mut bytes = Vec::with_capacity(len + 16);
+    while bytes.len() < len {
+        // Some words are likelier than others.
+        let pick = next() % 2000 * (next() % 2000) / 2000;
+        bytes.extend_from_slice(&words[pick]);
+        bytes.push(b' ');
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn stored(bytes: &[u8]) -> (File, DiffId) {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    // What is stored behind the tar is none of the blob.
+    file.write_all(b"tail").unwrap();
+    (file, DiffId::new(Digest::sha256(bytes)))
+}
+
+fn compressed(
+    bytes: &[u8],
+    compression: Compression,
+    cache: Option<&dyn BlockCache>,
+) -> (Compressed, Vec<u8>) {
+    let (tar, diff_id) = stored(bytes);
+    let mut blob = Vec::new();
+    let len = bytes.len() as u64;
+    let result = compress(&tar, len, diff_id, compression, cache, &mut blob).unwrap();
+    assert_eq!(result.size, blob.len() as u64);
+    assert_eq!(result.digest, Digest::sha256(&blob));
+    (result, blob)
+}
+
+fn gunzip(blob: &[u8]) -> Vec<u8> {
+    // One member only: readers that stop at its end must see everything.
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(blob).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn blobs_are_what_was_compressed() {
+    let noise: Vec<u8> = (0..3 * MIB as u64)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 51) as u8)
+        .collect();
+    for bytes in [Vec::new(), b"x".to_vec(), corpus(5 * MIB), vec![0; 9 * MIB], noise] {
+        let (_, plain) = compressed(&bytes, Compression::None, None);
+        assert!(plain == bytes);
+        for level in [0, 1, 4, 9] {
+            let (_, blob) = compressed(&bytes, Compression::Gzip { level }, None);
+            assert!(gunzip(&blob) == bytes);
+        }
+        let (_, blob) = compressed(&bytes, Compression::ZSTD, None);
+        assert!(zstd::stream::decode_all(blob.as_slice()).unwrap() == bytes);
+    }
+}
+
+/// The bytes of our blobs, pinned: with other ones a layer would be pushed twice. When a new
+/// version of a compressor changes them, `WRITER` in `compress/gzip.rs` must change too.
+#[test]
+fn golden_blobs() {
+    let bytes = corpus(3 * MIB);
+    let digest = |compression| compressed(&bytes, compression, None).0.digest.to_string();
+    let found: Vec<String> = [
+        Compression::Gzip { level: 1 },
+        Compression::Gzip { level: 2 },
+        Compression::Gzip { level: 4 },
+        Compression::Gzip { level: 6 },
+        Compression::Gzip { level: 9 },
+        Compression::Zstd { level: 1 },
+        Compression::Zstd { level: 3 },
+        Compression::Zstd { level: 9 },
+    ]
+    .map(digest)
+    .to_vec();
+    let golden: [&str; 0] = [];
+    assert_eq!(found, golden);
+}
+
+#[test]
+fn other_readers_take_the_member() {
+    let bytes = corpus(2 * MIB);
+    let (_, blob) = compressed(&bytes, Compression::GZIP, None);
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(path.path(), &blob).unwrap();
+    let output = std::process::Command::new("gzip")
+        .arg("-t")
+        .stdin(File::open(path.path()).unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_damaged_tar_makes_no_blob() {
+    let bytes = corpus(MIB);
+    let (tar, _) = stored(&bytes);
+    let other = DiffId::new(Digest::sha256("other"));
+    for compression in [Compression::None, Compression::GZIP, Compression::ZSTD] {
+        let len = bytes.len() as u64;
+        let result = compress(&tar, len, other, compression, None, &mut Vec::new());
+        assert!(matches!(result, Err(CompressError::Corrupt { .. })));
+    }
+    for compression in [Compression::Gzip { level: 10 }, Compression::Zstd { level: 23 }] {
+        let result = compress(&tar, 1, other, compression, None, &mut Vec::new());
+        assert!(matches!(result, Err(CompressError::Level { .. })));
+    }
+}
+
+#[derive(Default)]
+struct Memory {
+    blocks: Mutex<BTreeMap<BlockKey, Vec<u8>>>,
+    hits: AtomicUsize,
+}
+
+impl BlockCache for Memory {
+    fn get(&self, key: &BlockKey) -> Option<Vec<u8>> {
+        let found = self.blocks.lock().unwrap().get(key).cloned();
+        self.hits.fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
+        found
+    }
+
+    fn put(&self, key: &BlockKey, block: &[u8]) {
+        self.blocks.lock().unwrap().insert(*key, block.to_vec());
+    }
+}
+
+#[test]
+fn blocks_are_compressed_once() {
+    let cache = Memory::default();
+    let mut bytes = corpus(8 * MIB);
+    compressed(&bytes, Compression::GZIP, Some(&cache));
+    let before = cache.blocks.lock().unwrap().len();
+    bytes.splice(4 * MIB..4 * MIB, *b"inserted");
+    let (with, _) = compressed(&bytes, Compression::GZIP, Some(&cache));
+    let (without, _) = compressed(&bytes, Compression::GZIP, None);
+    assert_eq!(with, without);
+    let new = cache.blocks.lock().unwrap().len() - before;
+    assert!(new <= 3 && cache.hits.load(Ordering::Relaxed) >= before - 3, "{new} of {before}");
+    // Another level has other blocks.
+    compressed(&bytes, Compression::Gzip { level: 6 }, Some(&cache));
+    assert!(cache.blocks.lock().unwrap().len() > before + new);
+}
