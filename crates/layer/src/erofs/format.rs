@@ -7,6 +7,8 @@ use crate::Kind;
 pub(super) const BLOCK_BITS: u32 = 9;
 /// The unit of everything: of the image, of its directories, and of the tar.
 pub(super) const BLOCK: u64 = 1 << BLOCK_BITS;
+/// Images are filled up to a multiple of this, because some readers begin with a whole page.
+pub(super) const PAGE: u64 = 4096;
 pub(super) const SUPERBLOCK_AT: u64 = 1024;
 pub(super) const SUPERBLOCK_LEN: usize = 128;
 /// A device slot is as long as a superblock and follows it.
@@ -27,8 +29,9 @@ pub(super) const TARGET_MAX: usize = 4095;
 pub(super) const CHUNK_BITS_MAX: u32 = 31;
 
 const MAGIC: u32 = 0xE0F5_E1E2;
-/// `EROFS_FEATURE_COMPAT_SB_CHKSUM`.
-const COMPATIBLE: u32 = 1;
+/// No `EROFS_FEATURE_COMPAT_SB_CHKSUM`: it covers one block only, and fsck.erofs (up to 1.8 at least)
+/// reads past its buffer over a checksum in blocks as small as these.
+const COMPATIBLE: u32 = 0;
 /// `EROFS_FEATURE_INCOMPAT_CHUNKED_FILE` and `_DEVICE_TABLE`.
 const INCOMPATIBLE: u32 = 4 | 8;
 /// The device that the tar is.
@@ -78,8 +81,6 @@ impl Superblock {
             SUPERBLOCK_LEN + 64,
             &self.tar_blocks.to_le_bytes(),
         );
-        let checksum = crc32c(&block);
-        put(&mut block, 4, &checksum.to_le_bytes());
         block
     }
 
@@ -261,15 +262,6 @@ pub(super) fn split_xattr(name: &[u8]) -> Option<(u8, &[u8])> {
 pub(super) fn join_xattr(index: u8, rest: &[u8]) -> Option<Vec<u8>> {
     let (_, prefix) = XATTR_PREFIXES.iter().find(|(known, _)| *known == index)?;
     Some([prefix, rest].concat())
-}
-
-/// CRC-32C without the final inversion, as EROFS wants it. Bit by bit: it runs over one block.
-fn crc32c(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(!0, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc: u32, _| {
-            (crc >> 1) ^ (0x82F6_3B78 & (crc & 1).wrapping_neg())
-        })
-    })
 }
 
 fn put(into: &mut [u8], at: usize, bytes: &[u8]) {

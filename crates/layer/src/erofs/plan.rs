@@ -4,8 +4,8 @@
 //! up), directories get their names, and every inode its position.
 
 use super::format::{
-    BLOCK, CHUNK_LEN, INODE_LEN, INODES_AT, Layout, NAME_MAX, SLOT, TARGET_MAX, XATTR_HEADER_LEN,
-    chunk_count, encode_device, entry_type, split_xattr, type_bits,
+    BLOCK, CHUNK_LEN, INODE_LEN, INODES_AT, Layout, NAME_MAX, PAGE, SLOT, TARGET_MAX,
+    XATTR_HEADER_LEN, chunk_count, encode_device, entry_type, split_xattr, type_bits,
 };
 use super::{IndexChange, IndexEntry, IndexError, dirent};
 use crate::model::compare_paths;
@@ -121,7 +121,8 @@ impl<'a> Plan<'a> {
         for inode in &mut self.inodes {
             inode.block += first_block as u32;
         }
-        self.len = (first_block + u64::from(blocks)) * BLOCK;
+        let end = (first_block + u64::from(blocks)) * BLOCK;
+        self.len = end.next_multiple_of(PAGE);
     }
 }
 

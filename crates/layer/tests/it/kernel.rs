@@ -73,7 +73,10 @@ pub(crate) fn assert_same(ours: &dyn View, kernel: &dyn View) {
     for (path, node) in &kernel {
         assert_eq!(ours.get(path), Some(node), "at {path}");
     }
-    let extra: Vec<_> = ours.keys().filter(|path| !kernel.contains_key(path)).collect();
+    let extra: Vec<_> = ours
+        .keys()
+        .filter(|path| !kernel.contains_key(path))
+        .collect();
     assert!(extra.is_empty(), "not there for the kernel: {extra:?}");
 }
 

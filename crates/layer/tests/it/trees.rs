@@ -44,7 +44,9 @@ pub(crate) fn sound(wild: Vec<(RelPath, Item)>) -> Layer {
             at = parent.parent().filter(|parent| !parent.is_root());
             ancestors.push(parent);
         }
-        let blocked = ancestors.iter().any(|a| layer.get(a).is_some_and(|i| !is_directory(i)));
+        let blocked = ancestors
+            .iter()
+            .any(|a| layer.get(a).is_some_and(|i| !is_directory(i)));
         let dangling = match &item {
             Item::Link { to } => !layer.get(to).is_some_and(is_file),
             _ => false,
@@ -270,8 +272,11 @@ fn xattrs() -> impl Strategy<Value = Xattrs> {
         value
     });
     let user = btree_map("[a-z]{1,9}", vec(any::<u8>(), 0..90), 0..3);
-    (option::weighted(0.2, capability), option::weighted(0.3, user)).prop_map(
-        |(capability, user)| {
+    (
+        option::weighted(0.2, capability),
+        option::weighted(0.3, user),
+    )
+        .prop_map(|(capability, user)| {
             let mut xattrs = Xattrs::new();
             for (name, value) in user.unwrap_or_default() {
                 xattrs.insert(format!("user.{name}").into_bytes(), value);
@@ -280,6 +285,5 @@ fn xattrs() -> impl Strategy<Value = Xattrs> {
                 xattrs.insert(b"security.capability".to_vec(), value);
             }
             xattrs
-        },
-    )
+        })
 }
