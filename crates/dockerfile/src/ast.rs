@@ -109,7 +109,8 @@ pub struct Node<T> {
     /// The logical line: continuations joined, comments removed, ends trimmed; no
     /// here-document bodies.
     pub text: String,
-    /// Comments above the instruction, nearest last. A blank comment starts them afresh.
+    /// Comments above the instruction, nearest last. A blank line or a blank comment
+    /// starts them afresh.
     pub comments: Vec<Comment>,
     /// Checks that a `# check=skip=…` comment above switches off for this instruction.
     pub skip: SkipComment,

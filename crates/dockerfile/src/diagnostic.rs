@@ -1,7 +1,9 @@
 //! What is wrong with a file, as data. Rendering is the caller's business.
 
+use serde_json::{Value, json};
+
 use crate::lint::Rule;
-use crate::source::Span;
+use crate::source::{LineIndex, Source, Span};
 
 /// How grave a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +139,33 @@ impl Diagnostic {
     /// Returns the primary place, if the finding is about the file's text.
     pub fn span(&self) -> Option<Span> {
         self.labels.first().map(|label| label.span)
+    }
+
+    /// Returns the finding as a JSON object: `code`, `severity`, `message`, `labels`, `notes` and
+    /// `help`. A label has byte offsets (`start`, `end`) and its first character's `line` and
+    /// `column`, counted from 1. `index` is that of the source's text.
+    pub fn to_json(&self, source: &Source, index: &LineIndex) -> Value {
+        let labels = self.labels.iter().map(|label| {
+            let place = index.position(source.text(), label.span.start);
+            json!({
+                "start": label.span.start,
+                "end": label.span.end,
+                "line": place.line,
+                "column": place.column,
+                "text": label.text,
+            })
+        });
+        json!({
+            "code": self.code.as_str(),
+            "severity": match self.severity {
+                Severity::Warning => "warning",
+                Severity::Error => "error",
+            },
+            "message": self.message,
+            "labels": labels.collect::<Vec<_>>(),
+            "notes": self.notes,
+            "help": self.help,
+        })
     }
 
     /// Tells whether the build has to stop.

@@ -22,21 +22,28 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best.map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance with two rows.
+/// Least number of characters inserted, removed, changed or swapped with a neighbour.
 fn edit_distance(left: &[char], right: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
     let mut previous: Vec<usize> = (0..=right.len()).collect();
     for (row, left_char) in left.iter().enumerate() {
         let mut current = Vec::with_capacity(right.len() + 1);
         current.push(row + 1);
         for (column, right_char) in right.iter().enumerate() {
-            let substituted = previous[column] + usize::from(left_char != right_char);
-            current.push(
-                substituted
-                    .min(previous[column + 1] + 1)
-                    .min(current[column] + 1),
-            );
+            let changed = previous[column] + usize::from(left_char != right_char);
+            let mut least = changed
+                .min(previous[column + 1] + 1)
+                .min(current[column] + 1);
+            let swapped = row > 0
+                && column > 0
+                && *left_char == right[column - 1]
+                && left[row - 1] == *right_char;
+            if swapped {
+                least = least.min(before[column - 1] + 1);
+            }
+            current.push(least);
         }
-        previous = current;
+        before = std::mem::replace(&mut previous, current);
     }
     previous[right.len()]
 }
@@ -55,6 +62,7 @@ mod tests {
         let keywords = ["RUN", "COPY", "ADD", "ENTRYPOINT", "ENV", "WORKDIR"];
         check("COPPY", &keywords, Some("COPY"));
         check("ENTRPOINT", &keywords, Some("ENTRYPOINT"));
+        check("form", &["from", "chown"], Some("from"));
         check("run", &keywords, Some("RUN"));
         check("INCLUDE", &keywords, None);
         check("", &keywords, None);

@@ -43,7 +43,7 @@ impl Scope for HashMap<String, String> {
 }
 
 /// Pairs in order; of equal names the last one counts.
-impl Scope for [(String, String)] {
+impl Scope for Vec<(String, String)> {
     fn get(&self, name: &str) -> Option<&str> {
         self.iter()
             .rev()

@@ -97,7 +97,7 @@ impl IgnoreFile {
             let begin = line_start + (line.len() - line.trim_start().len());
             let span = Span::new(begin, begin + text.len());
             match IgnoreRule::parse(text, index + 1, span) {
-                Ok(rule) => file.rules.push(rule),
+                Ok(rule) => file.rules.extend(rule),
                 Err(error) => errors.push(error),
             }
         }
@@ -119,10 +119,11 @@ impl IgnoreFile {
         let rules = patterns
             .into_iter()
             .enumerate()
-            .filter(|(_, text)| !text.trim().is_empty())
             .map(|(at, text)| IgnoreRule::parse(text.trim(), at + 1, Span::new(0, text.len())))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(IgnoreFile { rules })
+        Ok(IgnoreFile {
+            rules: rules.into_iter().flatten().collect(),
+        })
     }
 
     /// Returns the rules in the order of the file.
@@ -215,33 +216,34 @@ impl IgnoreFile {
 }
 
 impl IgnoreRule {
-    fn parse(text: &str, line: usize, span: Span) -> Result<IgnoreRule, IgnoreError> {
+    /// Parses a trimmed line; `None` when nothing is left of it.
+    fn parse(text: &str, line: usize, span: Span) -> Result<Option<IgnoreRule>, IgnoreError> {
         let error = |problem| IgnoreError {
             line,
             span,
             pattern: text.to_owned(),
             problem,
         };
-        let (includes, body) = match text.strip_prefix('!') {
-            Some(rest) => (true, rest.trim()),
-            None => (false, text),
+        let read = normalise(text);
+        let (includes, pattern) = match read.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, read.as_str()),
         };
-        if body.is_empty() {
-            return Err(error(PatternError::LoneExclamation));
+        if pattern.is_empty() {
+            return if includes {
+                Err(error(PatternError::LoneExclamation))
+            } else {
+                Ok(None)
+            };
         }
-        let cleaned = clean(body);
-        let pattern = match cleaned.strip_prefix('/') {
-            Some(rest) if !rest.is_empty() => rest.to_owned(),
-            _ => cleaned,
-        };
-        let compiled = Pattern::compile(&pattern).map_err(error)?;
-        Ok(IgnoreRule {
-            pattern,
+        let compiled = Pattern::compile(pattern).map_err(error)?;
+        Ok(Some(IgnoreRule {
+            pattern: pattern.to_owned(),
             includes,
             line,
             span,
             compiled,
-        })
+        }))
     }
 
     /// Returns the pattern that matches at any depth what this one matches only at the root, for
@@ -294,6 +296,28 @@ impl Verdict {
             rule.compiled.advance(states, "/");
         }
         directory
+    }
+}
+
+/// Brings a line into the form that is matched. moby does this twice, once when it reads the
+/// file and once when it makes the matcher, so `/!x` takes back and `!/` is no pattern.
+fn normalise(text: &str) -> String {
+    let (sign, body) = match text.strip_prefix('!') {
+        Some(rest) => ("!", rest.trim()),
+        None => ("", text),
+    };
+    let mut body = if body.is_empty() {
+        String::new()
+    } else {
+        clean(body)
+    };
+    if body.len() > 1 && body.starts_with('/') {
+        body.remove(0);
+    }
+    let line = format!("{sign}{body}");
+    match line.trim() {
+        "" => String::new(),
+        line => clean(line),
     }
 }
 

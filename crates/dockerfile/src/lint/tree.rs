@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::Rule;
+use super::{Rule, SkipComment};
 use crate::ast::{
     Dockerfile, From, Instruction, InstructionKind, KeyValues, Node, ShellOrExec, Spanned, Stage,
 };
@@ -197,7 +197,7 @@ fn check_as_case(from: &Node<From>, found: &mut Vec<Diagnostic>) {
 fn check_descriptions(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
     for stage in &file.stages {
         if let Some(name) = stage.name() {
-            check_description(&stage.from, &[name], "build stage", found);
+            check_description(&stage.from, &[name], "FROM", found);
         }
     }
     let declared = |arg: &crate::ast::Arg| -> Vec<String> {
@@ -208,11 +208,11 @@ fn check_descriptions(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
     };
     for node in &file.global_args {
         let names = declared(&node.value);
-        check_description(node, &names, "argument", found);
+        check_description(node, &names, "ARG", found);
     }
     for node in file.stages.iter().flat_map(|stage| &stage.instructions) {
         if let InstructionKind::Arg(arg) = &node.value {
-            check_description(node, &declared(arg), "argument", found);
+            check_description(node, &declared(arg), "ARG", found);
         }
     }
 }
@@ -220,29 +220,29 @@ fn check_descriptions(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
 fn check_description<T, S: AsRef<str>>(
     node: &Node<T>,
     names: &[S],
-    what: &str,
+    instruction: &str,
     found: &mut Vec<Diagnostic>,
 ) {
-    let described = names
-        .iter()
-        .any(|name| node.description_of(name.as_ref()).is_some());
     let Some(comment) = node
         .comments
         .last()
-        .filter(|_| !described && node.skip.rules.is_empty())
+        .filter(|_| node.skip == SkipComment::default())
     else {
         return;
     };
-    let name = names.first().map_or("", |name| name.as_ref());
+    let word = comment.text.split(' ').next();
+    if names.iter().any(|name| Some(name.as_ref()) == word) {
+        return;
+    }
+    let name = match names {
+        [name] => name.as_ref(),
+        _ => "<arg_key>",
+    };
     let message =
-        format!("comment for {what} should follow the format: `# <{what}> <description>`");
+        format!("comment for {instruction} should follow the format: `# {name} <description>`");
     found.push(
-        Diagnostic::check(Rule::InvalidDefinitionDescription, comment.span, message).with_help(
-            format!(
-                "write `# {name} {}`, or leave an empty comment line below",
-                comment.text
-            ),
-        ),
+        Diagnostic::check(Rule::InvalidDefinitionDescription, comment.span, message)
+            .with_help("if it describes something else, leave an empty line below the comment"),
     );
 }
 
@@ -332,15 +332,17 @@ fn check_legacy(instruction: &Instruction, pairs: &KeyValues, found: &mut Vec<Di
     let message = format!(
         "\"{name} key=value\" should be used instead of legacy \"{name} key value\" format"
     );
-    let value = pair.value.text();
-    let quoted = if value.contains(char::is_whitespace) && !value.contains('"') {
-        format!("\"{value}\"")
-    } else {
-        value.to_owned()
+    let (key, value) = (pair.key.text(), pair.value.text());
+    let help = match (
+        value.contains(char::is_whitespace),
+        value.contains(['"', '\'']),
+    ) {
+        (false, _) => format!("write `{name} {key}={value}`"),
+        (true, false) => format!("write `{name} {key}=\"{value}\"`"),
+        (true, true) => format!("write `{name} {key}=<value>` and quote the value as a whole"),
     };
     found.push(
-        Diagnostic::check(Rule::LegacyKeyValueFormat, instruction.span, message)
-            .with_help(format!("write `{name} {}={quoted}`", pair.key.text())),
+        Diagnostic::check(Rule::LegacyKeyValueFormat, instruction.span, message).with_help(help),
     );
 }
 

@@ -297,7 +297,8 @@ fn unknown(keyword: Fragment<'_>) -> Box<Diagnostic> {
     let help = match near {
         Some(near) => format!("write `{near}`"),
         None => {
-            "a line that goes on from the one before needs a `\\` at the end of that one".to_owned()
+            "a line that continues the one before needs an escape character at the end of that one"
+                .to_owned()
         }
     };
     Box::new(Diagnostic::error("unknown-instruction", keyword.span(), message).with_help(help))

@@ -60,7 +60,7 @@ pub fn parse(bytes: &[u8]) -> Parse {
         match item {
             Item::Comment(comment) if comment.text.is_empty() => comments.clear(),
             Item::Comment(comment) => comments.push(comment),
-            Item::Blank => {}
+            Item::Blank => comments.clear(),
             Item::Instruction(line) => {
                 let mut node = instruction::read(&mut lines, &line, directives.escape);
                 node.comments = std::mem::take(&mut comments);

@@ -1,0 +1,7 @@
+﻿# escape=`
+FROM a
+RUN <<E
+echo `
+E
+ENV a=b `
+ c=d

@@ -1,0 +1,7 @@
+# escape=x
+# escape=\
+# check=bad
+# syntax=a
+# Syntax=b
+
+FROM a

@@ -1,0 +1,47 @@
+FROM a
+COPPY a b
+INCLUDE x
+\
+
+COPY a
+ADD
+COPY ["a"]
+COPY <<E <<F
+x
+E
+y
+F
+ENV
+ENV a
+ENV a=b c
+ENV =b
+LABEL a=b =c
+ARG
+ARG a =b
+EXPOSE
+VOLUME
+VOLUME ["a", " "]
+VOLUME []
+USER
+WORKDIR
+STOPSIGNAL
+MAINTAINER
+SHELL
+SHELL []
+SHELL /bin/bash -c
+SHELL ["a", 1]
+HEALTHCHECK
+HEALTHCHECK NONE x
+HEALTHCHECK CMD
+HEALTHCHECK CMD []
+HEALTHCHECK curl x
+HEALTHCHECK --interval=1 CMD x
+HEALTHCHECK --interval=1us CMD x
+HEALTHCHECK --retries=-1 CMD x
+HEALTHCHECK --retries=x CMD x
+FROM
+FROM a b
+FROM a AS 1b
+RUN dropped with its stage
+FROM a OF b
+FROM a AS $X

@@ -1,0 +1,11 @@
+FROM a
+ONBUILD RUN  make \
+  all 
+ onbuild   copy --from=b a b
+ONBUILD ONBUILD RUN x
+ONBUILD FROM x
+ONBUILD maintainer x
+ONBUILD
+ONBUILD COPY a
+ONBUILD FOO x
+ONBUILD CMD [1]

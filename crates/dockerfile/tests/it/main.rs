@@ -1,0 +1,8 @@
+//! The crate's behaviour at its boundary: text in, trees, words and verdicts out.
+
+mod cases;
+mod dump;
+mod expansion;
+mod hostile;
+mod properties;
+mod trigger;
