@@ -78,6 +78,9 @@ fn addresses_of_host(
         None => (None, written),
     };
     let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if name.is_empty() {
+        return Err(bad());
+    }
     let path = path.trim_matches('/');
     let config = known.get(name).cloned().unwrap_or_default();
     let host = if name == HUB { HUB_HOST } else { name };

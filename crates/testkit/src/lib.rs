@@ -1,1 +1,12 @@
-//! testkit
+//! Helpers of tests: registries that do as they are told. Not shipped.
+//!
+//! Nothing here is used by the product's own code, so panics are how a helper says that the
+//! machine does not let it help.
+
+#![forbid(unsafe_code)]
+
+mod docker_registry;
+mod registry;
+
+pub use docker_registry::DockerRegistry;
+pub use registry::{Access, Effect, Logged, Registry};

@@ -1,0 +1,73 @@
+//! Debian's `docker-registry` as a second opinion: a real registry, in a process of its own.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = "/usr/bin/docker-registry";
+
+/// A running `docker-registry` with its data in memory; it stops when this is dropped.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    child: Child,
+    address: SocketAddr,
+    /// Holds its configuration.
+    _folder: tempfile::TempDir,
+}
+
+impl DockerRegistry {
+    /// Starts one; `None` where the program is not installed.
+    ///
+    /// # Panics
+    /// When the program is there but does not come up; when it is not there although the
+    /// environment has `KILN_REQUIRE`.
+    pub fn start() -> Option<DockerRegistry> {
+        if !Path::new(PROGRAM).exists() {
+            let required = std::env::var_os("KILN_REQUIRE").is_some();
+            assert!(!required, "{PROGRAM} is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port");
+        let config = folder.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n\
+             storage:\n  inmemory: {{}}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n"
+        );
+        std::fs::write(&config, text).expect("a configuration");
+        let child = Command::new(PROGRAM)
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let registry = DockerRegistry {
+            child,
+            address,
+            _folder: folder,
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "{PROGRAM} does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(registry)
+    }
+
+    /// Host and port, as they stand in references.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
