@@ -13,6 +13,15 @@ use std::io;
 pub fn set_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     let groups: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
     rustix::thread::set_thread_groups(&groups)?;
+    set_ids(uid, gid)
+}
+
+/// Like [`set_user`], but leaves the supplementary groups: for user namespaces that deny setting
+/// them.
+///
+/// # Errors
+/// The errno of `setresgid(2)` or `setresuid(2)`.
+pub fn set_ids(uid: u32, gid: u32) -> io::Result<()> {
     let gid = Gid::from_raw(gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     let uid = Uid::from_raw(uid);

@@ -8,10 +8,10 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use rustix::process::pidfd_open;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};
 pub use rustix::process::{getrlimit, setrlimit, setsid, umask};
-pub use rustix::process::{pidfd_open, pidfd_send_signal};
 pub use rustix::system::sethostname;
 
 /// Namespaces that a new process gets for itself.
@@ -148,26 +148,38 @@ pub fn wait(pidfd: impl AsFd) -> io::Result<Exit> {
     }
 }
 
-/// Waits for the end of any child and reaps it; `None` when there is no child.
+/// Reaps any child that has ended; `None` when none has, or there is no child.
 ///
 /// # Errors
 /// The errno of `wait(2)`.
-pub fn wait_any() -> io::Result<Option<(i32, Exit)>> {
+pub fn reap_any() -> io::Result<Option<(i32, Exit)>> {
     loop {
-        match rustix::process::wait(rustix::process::WaitOptions::empty()) {
+        match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 let exit = match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => Exit::Code(code),
                     (None, Some(signal)) => Exit::Signal(signal),
+                    // Stopped or continued.
                     (None, None) => continue,
                 };
                 return Ok(Some((pid.as_raw_nonzero().get(), exit)));
             }
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Sends a signal to the process behind `pidfd`.
+///
+/// # Errors
+/// `EINVAL` for a number that is no standard signal, `ESRCH` when it has ended; the errno of
+/// `pidfd_send_signal(2)` otherwise.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    let signal =
+        Signal::from_named_raw(signal).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
 }
 
 /// Becomes another program. Returns only when that failed.

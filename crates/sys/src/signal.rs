@@ -4,13 +4,28 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Gives every signal its default disposition and unblocks all, as a new program expects. (Rust
-/// programs ignore `SIGPIPE`, and an ignored signal stays ignored across `exec`.)
+/// The kernel's `struct sigaction`, all zeros: the default disposition.
+#[repr(C)]
+struct DefaultAction([u64; 4]);
+
+/// Gives every signal its default disposition and unblocks all, as a new program expects.
+///
+/// An ignored signal stays ignored across `exec`: Rust programs ignore `SIGPIPE`, and programs
+/// started by `posix_spawn` two signals of the C library, which its own `signal` refuses to touch.
 pub fn reset() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default disposition runs no code of ours. Signals that cannot be changed
-        // are refused, which is what is wanted.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    let default = DefaultAction([0; 4]);
+    for signal in 1..=64 {
+        // SAFETY: the action has at least the size of the kernel's structure on every
+        // architecture, is only read, and runs no code of ours. `KILL` and `STOP` are refused.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null::<DefaultAction>(),
+                size_of::<u64>(),
+            )
+        };
     }
     set_mask(libc::SIG_SETMASK, &[]);
 }

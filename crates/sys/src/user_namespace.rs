@@ -131,20 +131,33 @@ pub fn write_map_by_helper(kind: IdKind, pid: i32, map: &[IdMapping]) -> io::Res
     Err(io::Error::other(said.trim().to_owned()))
 }
 
-/// Writes a map of this process with its own rights: one id, its own.
+/// Writes the map of this process with its own rights: one id, its own.
 ///
 /// # Errors
 /// The errno of `write(2)` on the map.
-pub fn write_own_map(kind: IdKind, map: &[IdMapping]) -> io::Result<()> {
+pub fn write_own_map(kind: IdKind, mapping: IdMapping) -> io::Result<()> {
     if kind == IdKind::Group {
         // Without this an ordinary user may not map groups.
         std::fs::write("/proc/self/setgroups", "deny")?;
     }
+    write_map("self", kind, &[mapping])
+}
+
+/// Writes the map of the process `pid`, which is in a new user namespace below this one.
+///
+/// # Errors
+/// The errno of `write(2)` on the map; `EPERM` without `CAP_SETUID` or `CAP_SETGID`.
+pub fn write_map_of(pid: i32, kind: IdKind, map: &[IdMapping]) -> io::Result<()> {
+    write_map(&pid.to_string(), kind, map)
+}
+
+fn write_map(process: &str, kind: IdKind, map: &[IdMapping]) -> io::Result<()> {
     let lines: String = map
         .iter()
         .map(|line| format!("{} {} {}\n", line.inside, line.outside, line.count))
         .collect();
-    std::fs::write(format!("/proc/self/{}", kind.map_name()), lines)
+    // One write: the kernel takes a map only whole.
+    std::fs::write(format!("/proc/{process}/{}", kind.map_name()), lines)
 }
 
 /// The id map in force for this process.

@@ -35,6 +35,8 @@ pub struct Stat {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+    /// Number of the mount that it was reached through; 0 before Linux 5.8.
+    pub mount: u64,
     /// Major and minor number of a device node.
     pub rdev: (u32, u32),
     /// Time of the last change of content.
@@ -55,6 +57,7 @@ impl From<&Statx> for Stat {
             nlink: raw.stx_nlink,
             device: u64::from(raw.stx_dev_major) << 32 | u64::from(raw.stx_dev_minor),
             inode: raw.stx_ino,
+            mount: raw.stx_mnt_id,
             rdev: (raw.stx_rdev_major, raw.stx_rdev_minor),
             mtime: Time {
                 seconds: raw.stx_mtime.tv_sec,
@@ -68,13 +71,15 @@ impl From<&Statx> for Stat {
     }
 }
 
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+
 /// The inode called `name` in `dir`; a symbolic link is not followed.
 ///
 /// # Errors
 /// The errno of `statx(2)`.
 pub fn stat_at(dir: impl AsFd, name: impl Arg) -> io::Result<Stat> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let raw = rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?;
+    let raw = rustix::fs::statx(dir, name, flags, WANTED)?;
     Ok(Stat::from(&raw))
 }
 
@@ -83,6 +88,6 @@ pub fn stat_at(dir: impl AsFd, name: impl Arg) -> io::Result<Stat> {
 /// # Errors
 /// The errno of `statx(2)`.
 pub fn stat(fd: impl AsFd) -> io::Result<Stat> {
-    let raw = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+    let raw = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, WANTED)?;
     Ok(Stat::from(&raw))
 }

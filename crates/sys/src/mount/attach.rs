@@ -173,17 +173,21 @@ pub fn make_private() -> io::Result<()> {
 }
 
 /// Makes the mount whose root is behind `root` the root of the namespace and of this process, and
-/// detaches the old one with everything on it.
+/// detaches the old one with everything on it. `covers` mounts were mounted on top of `/` itself;
+/// they go too.
 ///
 /// # Errors
 /// [`MountError::Attach`].
-pub fn pivot_into(root: BorrowedFd<'_>) -> Result<(), MountError> {
+pub fn pivot_into(root: BorrowedFd<'_>, covers: usize) -> Result<(), MountError> {
     rustix::process::fchdir(root).map_err(attach_error("enter the new root"))?;
     // Old and new root may be the same directory: the old root is then mounted on top of the new
     // one, and taking it away leaves the new one (pivot_root(2), notes).
     rustix::process::pivot_root(c".", c".").map_err(attach_error("pivot into the new root"))?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)
-        .map_err(attach_error("detach the old root"))?;
+    // Top-most first: what covered the old root, then the old root.
+    for _ in 0..=covers {
+        rustix::mount::unmount(c".", UnmountFlags::DETACH)
+            .map_err(attach_error("detach the old root"))?;
+    }
     rustix::process::chdir(c"/").map_err(attach_error("enter the new root"))
 }
 

@@ -31,6 +31,14 @@ pub fn mount_new(
     };
     let context = rustix::mount::fsopen(filesystem, FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| failed(errno, None))?;
+    if !options
+        .iter()
+        .any(|option| matches!(option, FsOption::Value("source", _)))
+    {
+        // What `mount` and `df` show.
+        rustix::mount::fsconfig_set_string(&context, "source", filesystem)
+            .map_err(|errno| failed(errno, Some(context.as_fd())))?;
+    }
     for option in options {
         match option {
             FsOption::Flag(key) => rustix::mount::fsconfig_set_flag(&context, *key),

@@ -1,0 +1,354 @@
+//! From a table of verdicts to a classic BPF program: a binary search over runs of equal verdicts.
+
+use sys::seccomp::Instruction;
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is made.
+    Allow,
+    /// It fails with `EPERM`.
+    Refuse,
+    /// It fails with `ENOSYS`, as if the kernel were older.
+    Unknown,
+    /// Made when argument 0 is a socket family that is no known way out of a container.
+    SafeSocketFamily,
+    /// Made when argument 0 is one of the harmless personalities.
+    KnownPersonality,
+    /// Made when argument 0 asks for no new namespace.
+    NoNewNamespaces,
+}
+
+/// The verdicts for one architecture.
+#[derive(Clone, Debug)]
+pub(super) struct ArchFilter {
+    /// Its `AUDIT_ARCH_*` value.
+    audit: u32,
+    /// First number of each run, and the verdict up to the next run. The first begins at 0.
+    runs: Vec<(u32, Verdict)>,
+}
+
+impl ArchFilter {
+    /// From verdicts by number. Numbers that are missing are refused, or, behind the newest number
+    /// of the block (first number, newest) that they lie in, unknown.
+    pub(super) fn new(
+        audit: u32,
+        mut calls: Vec<(u32, Verdict)>,
+        blocks: &[(u32, u32)],
+    ) -> ArchFilter {
+        calls.sort_by_key(|&(number, _)| number);
+        calls.dedup_by_key(|&mut (number, _)| number);
+        let mut starts = Vec::with_capacity(calls.len() * 2);
+        let mut next = 0;
+        for &(number, verdict) in &calls {
+            push_gap(&mut starts, next, number, blocks);
+            starts.push((number, verdict));
+            next = number + 1;
+        }
+        push_gap(&mut starts, next, u32::MAX, blocks);
+        starts.dedup_by(|later, earlier| later.1 == earlier.1);
+        ArchFilter {
+            audit,
+            runs: starts,
+        }
+    }
+}
+
+/// Adds the runs of the numbers from `from` up to `to`, none of which is in the table.
+fn push_gap(starts: &mut Vec<(u32, Verdict)>, from: u32, to: u32, blocks: &[(u32, u32)]) {
+    let mut at = from;
+    while at < to {
+        let block = blocks.iter().rev().find(|(first, _)| *first <= at);
+        let newest = block.map_or(0, |&(_, newest)| newest);
+        let next_block = blocks
+            .iter()
+            .map(|&(first, _)| first)
+            .find(|&first| first > at);
+        let end = next_block.map_or(to, |first| first.min(to));
+        if at <= newest {
+            starts.push((at, Verdict::Refuse));
+            at = end.min(newest + 1);
+        } else {
+            starts.push((at, Verdict::Unknown));
+            at = end;
+        }
+    }
+}
+
+const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_EQUAL: u16 = 0x15;
+const JUMP_AT_LEAST: u16 = 0x35;
+const AND: u16 = 0x54;
+const RETURN: u16 = 0x06;
+
+/// Offsets in `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const ARGUMENT_LOW: u32 = 16;
+const ARGUMENT_HIGH: u32 = 20;
+
+const ALLOW: u32 = 0x7fff_0000;
+const ERRNO: u32 = 0x0005_0000;
+const KILL_PROCESS: u32 = 0x8000_0000;
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// The namespaces that `clone(2)` can make: mount, cgroup, uts, ipc, user, pid, net.
+const CLONE_NAMESPACES: u32 = 0x7e02_0000;
+/// Linux, short inode numbers off and on, and the question which one is set.
+const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// Families 12 and up that are allowed beside all below 12.
+const SOCKET_FAMILIES: [u32; 24] = [
+    13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29, 30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44,
+];
+const LAST_SOCKET_FAMILY: u32 = 45;
+
+fn instruction(code: u16, operand: u32) -> Instruction {
+    Instruction {
+        code,
+        jump_true: 0,
+        jump_false: 0,
+        operand,
+    }
+}
+
+fn branch(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
+    Instruction {
+        code,
+        jump_true,
+        jump_false,
+        operand,
+    }
+}
+
+/// One program for several architectures; a call of any other kills the process.
+pub(super) fn compile(filters: &[ArchFilter]) -> Vec<Instruction> {
+    let mut program = vec![instruction(LOAD, ARCHITECTURE)];
+    for filter in filters {
+        let mut body = vec![instruction(LOAD, NUMBER)];
+        body.extend(search(&filter.runs));
+        program.push(branch(JUMP_EQUAL, filter.audit, 1, 0));
+        program.push(jump_over(&body));
+        program.extend(body);
+    }
+    program.push(instruction(RETURN, KILL_PROCESS));
+    program
+}
+
+fn jump_over(body: &[Instruction]) -> Instruction {
+    let len = u32::try_from(body.len()).expect("a program has at most 4,096 instructions");
+    instruction(JUMP, len)
+}
+
+/// Finds the run that the number in the accumulator lies in.
+fn search(runs: &[(u32, Verdict)]) -> Vec<Instruction> {
+    match runs {
+        [] => verdict(Verdict::Refuse),
+        [(_, only)] => verdict(*only),
+        _ => {
+            let (lower, upper) = runs.split_at(runs.len() / 2);
+            let below = search(lower);
+            // Conditional jumps reach 255 instructions; the plain jump reaches everywhere.
+            let mut code = vec![branch(JUMP_AT_LEAST, upper[0].0, 0, 1), jump_over(&below)];
+            code.extend(below);
+            code.extend(search(upper));
+            code
+        }
+    }
+}
+
+fn verdict(verdict: Verdict) -> Vec<Instruction> {
+    match verdict {
+        Verdict::Allow => vec![instruction(RETURN, ALLOW)],
+        Verdict::Refuse => vec![instruction(RETURN, ERRNO | EPERM)],
+        Verdict::Unknown => vec![instruction(RETURN, ERRNO | ENOSYS)],
+        Verdict::NoNewNamespaces => vec![
+            instruction(LOAD, ARGUMENT_LOW),
+            instruction(AND, CLONE_NAMESPACES),
+            branch(JUMP_EQUAL, 0, 0, 1),
+            instruction(RETURN, ALLOW),
+            instruction(RETURN, ERRNO | EPERM),
+        ],
+        Verdict::KnownPersonality => one_of(&PERSONALITIES),
+        Verdict::SafeSocketFamily => {
+            let families: Vec<u32> = (0..12)
+                .chain(SOCKET_FAMILIES)
+                .chain([LAST_SOCKET_FAMILY])
+                .collect();
+            one_of(&families)
+        }
+    }
+}
+
+/// Allows when argument 0, all 64 bits of it, is one of `values`.
+fn one_of(values: &[u32]) -> Vec<Instruction> {
+    let mut code = vec![
+        instruction(LOAD, ARGUMENT_HIGH),
+        branch(JUMP_EQUAL, 0, 1, 0),
+        instruction(RETURN, ERRNO | EPERM),
+        instruction(LOAD, ARGUMENT_LOW),
+    ];
+    for &value in values {
+        code.push(branch(JUMP_EQUAL, value, 0, 1));
+        code.push(instruction(RETURN, ALLOW));
+    }
+    code.push(instruction(RETURN, ERRNO | EPERM));
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Architecture, docker_default};
+    use super::*;
+    use crate::capability::{Capability, CapabilitySet};
+    use proptest::prelude::*;
+
+    const X86_64: u32 = 0xc000_003e;
+    const X86: u32 = 0x4000_0003;
+    const AARCH64: u32 = 0xc000_00b7;
+    const ARM: u32 = 0x4000_0028;
+    const X32: u32 = 0x4000_0000;
+    const DENIED: u32 = ERRNO | EPERM;
+    const NO_SUCH_CALL: u32 = ERRNO | ENOSYS;
+
+    /// What the kernel's interpreter would return.
+    fn run(program: &[Instruction], audit: u32, number: u32, argument: u64) -> u32 {
+        let (mut at, mut accumulator) = (0usize, 0u32);
+        loop {
+            let step = program[at];
+            at += 1;
+            match step.code {
+                LOAD => {
+                    accumulator = match step.operand {
+                        NUMBER => number,
+                        ARCHITECTURE => audit,
+                        ARGUMENT_LOW => argument as u32,
+                        ARGUMENT_HIGH => (argument >> 32) as u32,
+                        other => panic!("load of {other}"),
+                    }
+                }
+                AND => accumulator &= step.operand,
+                JUMP => at += step.operand as usize,
+                JUMP_EQUAL | JUMP_AT_LEAST => {
+                    let holds = match step.code {
+                        JUMP_EQUAL => accumulator == step.operand,
+                        _ => accumulator >= step.operand,
+                    };
+                    at += usize::from(if holds {
+                        step.jump_true
+                    } else {
+                        step.jump_false
+                    });
+                }
+                RETURN => return step.operand,
+                other => panic!("operation {other}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(capabilities: CapabilitySet, audit: u32, number: u32, argument: u64, expect: u32) {
+        let architecture = match audit {
+            AARCH64 | ARM => Architecture::Aarch64,
+            _ => Architecture::X86_64,
+        };
+        let program = docker_default(architecture, capabilities);
+        assert!(program.len() <= 4096, "{} instructions", program.len());
+        assert_eq!(
+            run(&program, audit, number, argument),
+            expect,
+            "call {number} of {audit:#x} with {argument:#x}"
+        );
+    }
+
+    const DEFAULT: CapabilitySet = CapabilitySet::DOCKER_DEFAULT;
+
+    #[test]
+    fn usual_calls_are_allowed_on_every_architecture() {
+        for (audit, read) in [
+            (X86_64, 0),
+            (X86_64, X32),
+            (X86, 3),
+            (AARCH64, 63),
+            (ARM, 3),
+        ] {
+            check(DEFAULT, audit, read, 0, ALLOW);
+        }
+        check(DEFAULT, ARM, 983_045, 0, ALLOW); // set_tls
+        check(DEFAULT, X86_64, X32 | 520, 0, ALLOW); // execve of x32
+    }
+
+    #[test]
+    fn other_calls_are_refused() {
+        check(DEFAULT, X86_64, 165, 0, DENIED); // mount
+        check(DEFAULT, X86_64, 250, 0, DENIED); // keyctl
+        check(DEFAULT, X86_64, 425, 0, DENIED); // io_uring_setup
+        check(DEFAULT, AARCH64, 40, 0, DENIED); // mount
+        check(DEFAULT, X86, 21, 0, DENIED); // mount
+        check(DEFAULT, X86_64, X32 | 165, 0, DENIED); // mount
+    }
+
+    #[test]
+    fn calls_newer_than_the_table_do_not_exist() {
+        for audit in [X86_64, X86, AARCH64, ARM] {
+            check(DEFAULT, audit, 467, 0, NO_SUCH_CALL);
+            check(DEFAULT, audit, 900, 0, NO_SUCH_CALL);
+        }
+        check(DEFAULT, X86_64, u32::MAX, 0, NO_SUCH_CALL);
+        check(DEFAULT, X86_64, X32 | 900, 0, NO_SUCH_CALL);
+        check(DEFAULT, X86_64, X32 - 1, 0, NO_SUCH_CALL);
+    }
+
+    #[test]
+    fn clone3_does_not_exist_and_clone_makes_no_namespace() {
+        check(DEFAULT, X86_64, 435, 0, NO_SUCH_CALL);
+        check(DEFAULT, X86_64, 56, 0x11, ALLOW);
+        check(DEFAULT, X86_64, 56, 0x1000_0011, DENIED); // CLONE_NEWUSER
+        check(DEFAULT, X86_64, 56, 0x0002_0011, DENIED); // CLONE_NEWNS
+        let admin = DEFAULT.with(Capability::SYS_ADMIN);
+        check(admin, X86_64, 435, 0, ALLOW);
+        check(admin, X86_64, 56, 0x1000_0011, ALLOW);
+        check(admin, X86_64, 165, 0, ALLOW);
+    }
+
+    #[test]
+    fn arguments_decide_socket_and_personality() {
+        check(DEFAULT, X86_64, 41, 1, ALLOW); // AF_UNIX
+        check(DEFAULT, X86_64, 41, 10, ALLOW); // AF_INET6
+        check(DEFAULT, X86_64, 41, 16, ALLOW); // AF_NETLINK
+        check(DEFAULT, X86_64, 41, 45, ALLOW); // AF_MCTP
+        check(DEFAULT, X86_64, 41, 40, DENIED); // AF_VSOCK
+        check(DEFAULT, X86_64, 41, 38, DENIED); // AF_ALG
+        check(DEFAULT, X86_64, 41, 12, DENIED);
+        check(DEFAULT, X86_64, 41, 1 << 32 | 1, DENIED);
+        check(DEFAULT, X86_64, 135, 0xffff_ffff, ALLOW);
+        check(DEFAULT, X86_64, 135, 0x2_0008, ALLOW);
+        check(DEFAULT, X86_64, 135, 0x4_0000, DENIED);
+    }
+
+    #[test]
+    fn foreign_architectures_die() {
+        check(DEFAULT, 0x8000_0016, 3, 0, KILL_PROCESS); // s390x
+    }
+
+    proptest! {
+        #[test]
+        fn the_program_says_what_the_table_says(
+            calls in proptest::collection::btree_map(0u32..600, any::<bool>(), 1..200),
+            number in 0u32..700,
+        ) {
+            let newest = *calls.keys().next_back().unwrap();
+            let verdict = |allow| if allow { Verdict::Allow } else { Verdict::Refuse };
+            let table = calls.iter().map(|(&number, &allow)| (number, verdict(allow))).collect();
+            let program = compile(&[ArchFilter::new(7, table, &[(0, newest)])]);
+            let expect = match calls.get(&number) {
+                Some(true) => ALLOW,
+                Some(false) => DENIED,
+                None if number > newest => NO_SUCH_CALL,
+                None => DENIED,
+            };
+            prop_assert_eq!(run(&program, 7, number, 0), expect);
+        }
+    }
+}

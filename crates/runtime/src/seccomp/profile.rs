@@ -1,0 +1,145 @@
+//! The table of allowed system calls, and the filters that follow from it.
+
+use super::Architecture;
+use super::bpf::{ArchFilter, Verdict};
+use crate::capability::{Capability, CapabilitySet};
+
+/// One line a system call; its header explains the columns.
+const TABLE: &str = include_str!("profile.txt");
+
+/// Columns of the table that hold numbers.
+#[derive(Clone, Copy)]
+enum Column {
+    X86_64 = 0,
+    X32 = 1,
+    X86 = 2,
+    Aarch64 = 3,
+    Arm = 4,
+}
+
+/// Added to the numbers of x32 calls, which are otherwise reported as x86_64.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// Numbers from here on are private calls of arm's kernel, not part of its table.
+const ARM_PRIVATE: u32 = 0x0f_0000;
+
+/// `AUDIT_ARCH_*` values.
+const AUDIT_X86_64: u32 = 0xc000_003e;
+const AUDIT_X86: u32 = 0x4000_0003;
+const AUDIT_AARCH64: u32 = 0xc000_00b7;
+const AUDIT_ARM: u32 = 0x4000_0028;
+
+/// The filters of an architecture and of those it runs besides.
+pub(super) fn filters(architecture: Architecture, capabilities: CapabilitySet) -> Vec<ArchFilter> {
+    match architecture {
+        Architecture::X86_64 => {
+            let mut native = column(Column::X86_64, capabilities);
+            let x32 = column(Column::X32, capabilities);
+            let blocks = [
+                (0, newest(&native, X32_BIT)),
+                (X32_BIT, newest(&x32, u32::MAX) | X32_BIT),
+            ];
+            native.extend(
+                x32.iter()
+                    .map(|&(number, verdict)| (number | X32_BIT, verdict)),
+            );
+            let x86 = column(Column::X86, capabilities);
+            vec![
+                ArchFilter::new(AUDIT_X86_64, native, &blocks),
+                ArchFilter::new(AUDIT_X86, x86.clone(), &[(0, newest(&x86, u32::MAX))]),
+            ]
+        }
+        Architecture::Aarch64 => {
+            let native = column(Column::Aarch64, capabilities);
+            let arm = column(Column::Arm, capabilities);
+            let (newest_native, newest_arm) =
+                (newest(&native, u32::MAX), newest(&arm, ARM_PRIVATE));
+            vec![
+                ArchFilter::new(AUDIT_AARCH64, native, &[(0, newest_native)]),
+                ArchFilter::new(AUDIT_ARM, arm, &[(0, newest_arm)]),
+            ]
+        }
+    }
+}
+
+/// The newest call below `bound`: calls are numbered in the order of their invention.
+fn newest(calls: &[(u32, Verdict)], bound: u32) -> u32 {
+    let numbers = calls.iter().map(|&(number, _)| number);
+    numbers.filter(|&number| number < bound).max().unwrap_or(0)
+}
+
+fn column(column: Column, capabilities: CapabilitySet) -> Vec<(u32, Verdict)> {
+    TABLE
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let rule = words.next()?;
+            let number = words.nth(column as usize)?.parse().ok()?;
+            Some((number, verdict(rule, capabilities)))
+        })
+        .collect()
+}
+
+/// What a rule comes to. Capabilities decide now, arguments when the call is made.
+fn verdict(rule: &str, capabilities: CapabilitySet) -> Verdict {
+    let mut by_arguments = Verdict::Refuse;
+    for condition in rule.split(',') {
+        match condition {
+            "allow" => return Verdict::Allow,
+            "socket" => by_arguments = Verdict::SafeSocketFamily,
+            "personality" => by_arguments = Verdict::KnownPersonality,
+            "clone" => by_arguments = Verdict::NoNewNamespaces,
+            "clone3" => by_arguments = Verdict::Unknown,
+            capability => {
+                let needed = capability.parse::<Capability>();
+                if needed.is_ok_and(|needed| capabilities.contains(needed)) {
+                    return Verdict::Allow;
+                }
+            }
+        }
+    }
+    by_arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_table_is_understood() {
+        for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(words.len(), 7, "{line}");
+            for condition in words[1].split(',') {
+                assert!(
+                    matches!(
+                        condition,
+                        "allow" | "socket" | "personality" | "clone" | "clone3"
+                    ) || condition.parse::<Capability>().is_ok(),
+                    "{line}"
+                );
+            }
+            for number in &words[2..] {
+                assert!(*number == "-" || number.parse::<u32>().is_ok(), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_agrees_with_the_kernel_headers_of_this_machine() {
+        #[cfg(target_arch = "x86_64")]
+        for (name, number) in [
+            ("read", 0),
+            ("clone3", 435),
+            ("openat2", 437),
+            ("mseal", 462),
+        ] {
+            let line = TABLE
+                .lines()
+                .find(|line| line.split(' ').next() == Some(name));
+            let found = line.and_then(|line| line.split(' ').nth(2));
+            assert_eq!(found, Some(number.to_string().as_str()), "{name}");
+        }
+    }
+}
