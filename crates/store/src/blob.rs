@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use oci::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Attempt, StoreError};
+use crate::error::{Attempt, StoreError, WrongDigest};
 use crate::lease::Pin;
 use crate::record::Kind;
 use crate::store::{Inner, Store, Table};
@@ -169,11 +169,12 @@ impl BlobWriter {
         let found = std::mem::replace(&mut self.hasher, Hasher::sha256()).finish();
         let (expected, len) = (self.expected.unwrap_or(found), self.len);
         if expected != found {
-            return Err(StoreError::WrongDigest {
+            let wrong = WrongDigest {
                 expected,
                 found,
                 len,
-            });
+            };
+            return Err(StoreError::WrongDigest(Box::new(wrong)));
         }
         let inner = &*self.store.inner;
         let present = inner.pinned(&[Pin::Blob(found)], |inner| inner.find_blob(&found))?;

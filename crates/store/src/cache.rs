@@ -79,7 +79,7 @@ pub struct InputChange {
     pub after: Option<String>,
 }
 
-const RESULTS: Table = Table {
+pub(crate) const RESULTS: Table = Table {
     kind: Kind {
         name: "result",
         version: 1,
@@ -208,15 +208,6 @@ impl Inner {
         Ok(true)
     }
 
-    pub(crate) fn verify_layers(&self, layers: &[LayerId]) -> Result<bool, StoreError> {
-        for &id in layers {
-            if self.find_layer(id)?.is_none() && self.find_origin(id)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// All results, without noting a use; damaged ones are left out.
     pub(crate) fn results(&self) -> Result<Vec<(String, ResultRecord)>, StoreError> {
         let mut results = Vec::new();
@@ -230,10 +221,5 @@ impl Inner {
 
     pub(crate) fn remove_result(&self, key: &str) -> Result<(), StoreError> {
         self.remove(RESULTS, key)
-    }
-
-    /// The tables whose records stand for themselves and are given up when nobody used them.
-    pub(crate) fn small_tables() -> [Table; 2] {
-        [LINKS, STEPS]
     }
 }

@@ -37,15 +37,8 @@ pub enum StoreError {
         root: PathBuf,
     },
     /// Bytes are not what their digest says.
-    #[error("store blob {expected}: its {len} bytes hash to {found}")]
-    WrongDigest {
-        /// What was promised.
-        expected: Digest,
-        /// What came.
-        found: Digest,
-        /// How much came, in bytes.
-        len: u64,
-    },
+    #[error(transparent)]
+    WrongDigest(Box<WrongDigest>),
     /// A layer that is needed is not there, or not in a form that can be used here.
     #[error("use layer {layer}: it has no {form}")]
     MissingLayer {
@@ -68,6 +61,18 @@ pub enum StoreError {
         /// How many match.
         count: usize,
     },
+}
+
+/// Bytes that are not what their digest says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("store blob {expected}: its {len} bytes hash to {found}")]
+pub struct WrongDigest {
+    /// What was promised.
+    pub expected: Digest,
+    /// What came.
+    pub found: Digest,
+    /// How much came, in bytes.
+    pub len: u64,
 }
 
 impl StoreError {

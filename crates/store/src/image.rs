@@ -49,12 +49,12 @@ pub struct ImageLayer {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct TagRecord {
-    reference: Reference,
-    id: Digest,
+pub(crate) struct TagRecord {
+    pub(crate) reference: Reference,
+    pub(crate) id: Digest,
 }
 
-const IMAGES: Table = Table {
+pub(crate) const IMAGES: Table = Table {
     kind: Kind {
         name: "image",
         version: 1,
@@ -232,7 +232,7 @@ impl Store {
     }
 
     /// Whether everything is there that cannot be fetched again, after a crash.
-    fn is_whole(&self, image: &Image) -> Result<bool, StoreError> {
+    pub(crate) fn is_whole(&self, image: &Image) -> Result<bool, StoreError> {
         for manifest in &image.manifests {
             if self.document(&manifest.config.digest)?.is_none() {
                 return Ok(false);
@@ -253,7 +253,7 @@ impl Inner {
         Ok(images)
     }
 
-    fn tags(&self) -> Result<Vec<TagRecord>, StoreError> {
+    pub(crate) fn tags(&self) -> Result<Vec<TagRecord>, StoreError> {
         let mut tags = Vec::new();
         for key in self.keys(TAGS)? {
             tags.extend(self.peek(TAGS, &key)?);

@@ -16,7 +16,9 @@
 
 mod blob;
 mod cache;
+mod cache_mount;
 mod disk;
+mod doctor;
 mod error;
 mod flight;
 mod gate;
@@ -24,20 +26,27 @@ mod image;
 mod layer_id;
 mod layers;
 mod lease;
+mod merge;
 mod note;
 mod origin;
+mod prune;
 mod record;
 mod snapshot;
 mod store;
+mod usage;
 
 pub use blob::{Blob, BlobWriter};
 pub use cache::{InputChange, Key, ResultRecord, StepRecord};
+pub use cache_mount::{CacheMount, Sharing};
 pub use disk::{Fault, Operation};
-pub use error::StoreError;
+pub use doctor::{Finding, Health};
+pub use error::{StoreError, WrongDigest};
 pub use flight::FlightGuard;
 pub use image::{Image, ImageLayer, ImageManifest};
 pub use layer_id::{LayerId, ParseLayerIdError};
 pub use layers::{Layer, LayerDraft, Packed};
 pub use origin::Origin;
+pub use prune::{PrunePolicy, PruneReport};
 pub use snapshot::ActiveSnapshot;
 pub use store::{Options, Store};
+pub use usage::{Usage, UsageId, UsageKind};

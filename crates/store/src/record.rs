@@ -35,24 +35,44 @@ pub(crate) fn encode(kind: Kind, stamp: &Generation, payload: &impl Serialize) -
 
 /// The payload and its stamp; `None` when it is damaged, or of another kind or version.
 pub(crate) fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Option<(T, Generation)> {
-    let end = bytes.iter().position(|&byte| byte == b'\n')?;
-    let (head, payload) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
-    let fields: Vec<&str> = head.split(' ').collect();
-    let [mark, version, name, sum, number, boot] = fields[..] else {
-        return None;
-    };
-    let fits = mark == "kiln"
-        && version.parse() == Ok(kind.version)
-        && name == kind.name
-        && sum == checksum(payload);
-    if !fits {
+    let (head, payload) = split(bytes)?;
+    if head.version.parse() != Ok(kind.version) || head.name != kind.name {
         return None;
     }
     let stamp = Generation {
-        number: number.parse().ok()?,
-        boot: boot.to_owned(),
+        number: head.number.parse().ok()?,
+        boot: head.boot.to_owned(),
     };
     Some((serde_json::from_slice(payload).ok()?, stamp))
+}
+
+/// Whether this is a record of any kind, and not damaged.
+pub(crate) fn is_sound(bytes: &[u8]) -> bool {
+    split(bytes).is_some()
+}
+
+struct Head<'a> {
+    version: &'a str,
+    name: &'a str,
+    number: &'a str,
+    boot: &'a str,
+}
+
+fn split(bytes: &[u8]) -> Option<(Head<'_>, &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let (line, payload) = (std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]);
+    let mut fields = line.split(' ');
+    let mut next = || fields.next();
+    let (mark, version, name, sum) = (next()?, next()?, next()?, next()?);
+    let (number, boot) = (next()?, next()?);
+    let sound = mark == "kiln" && sum == checksum(payload) && next().is_none();
+    let head = Head {
+        version,
+        name,
+        number,
+        boot,
+    };
+    sound.then_some((head, payload))
 }
 
 fn checksum(payload: &[u8]) -> String {

@@ -1,0 +1,210 @@
+//! Verifying everything, and mending by dropping what is wrong.
+
+use std::fs;
+
+use crate::LayerId;
+use crate::blob::{BLOBS, blob_digest};
+use crate::cache::RESULTS;
+use crate::error::StoreError;
+use crate::image::IMAGES;
+use crate::layers::part;
+use crate::lease::{Pin, names};
+use crate::store::{Inner, Store};
+
+/// What was verified, and what was wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// How many layers were verified.
+    pub layers: usize,
+    /// How many blobs were verified.
+    pub blobs: usize,
+    /// How many records were read.
+    pub records: usize,
+    /// What was wrong. It was dropped, so that the store is right now.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it was: "layer step-…", "blob sha256:…", …
+    pub what: String,
+    /// What was wrong with it.
+    pub why: &'static str,
+}
+
+impl Health {
+    fn find(&mut self, what: impl Into<String>, why: &'static str) {
+        let what = what.into();
+        self.findings.push(Finding { what, why });
+    }
+}
+
+impl Store {
+    /// Reads everything, compares every digest, and drops what is wrong. Runs beside builds.
+    ///
+    /// # Errors
+    /// When something cannot be read for another reason than being wrong, or not be dropped.
+    pub fn doctor(&self) -> Result<Health, StoreError> {
+        let inner = &*self.inner;
+        let mut health = Health::default();
+        inner.lease()?;
+        inner.check_blobs(&mut health)?;
+        inner.check_layers(&mut health)?;
+        inner.check_results(&mut health)?;
+        self.check_images(&mut health)?;
+        for folder in [
+            "cache/links",
+            "cache/steps",
+            "origins",
+            "compressed",
+            "notes",
+        ] {
+            inner.check_small(folder, &mut health)?;
+        }
+        for name in names(&inner.path("mounts"))? {
+            inner.mend_mount(&name)?;
+        }
+        Ok(health)
+    }
+
+    fn check_images(&self, health: &mut Health) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        for key in inner.keys(IMAGES)? {
+            health.records += 1;
+            let whole = match inner.peek(IMAGES, &key)? {
+                Some(image) => self.is_whole(&image)?,
+                None => false,
+            };
+            if !whole {
+                inner.remove(IMAGES, &key)?;
+                health.find(format!("image {key}"), "something that it needs is gone");
+            }
+        }
+        for tag in inner.tags()? {
+            health.records += 1;
+            if !inner.record_path(IMAGES, &tag.id.hex()).exists() {
+                self.untag(&tag.reference)?;
+                health.find(format!("tag {}", tag.reference), "its image is gone");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn check_blobs(&self, health: &mut Health) -> Result<(), StoreError> {
+        for key in self.keys(BLOBS)? {
+            if let Some(stem) = key.strip_suffix(".data") {
+                self.check_stray_bytes(stem, health)?;
+                continue;
+            }
+            health.blobs += 1;
+            let Some(digest) = blob_digest(&key) else {
+                self.remove(BLOBS, &key)?;
+                health.find(format!("blobs/{key}"), "it is no digest");
+                continue;
+            };
+            let good = match self.find_blob(&digest)? {
+                Some(blob) => blob.verify()?,
+                None => false,
+            };
+            if !good {
+                self.remove_blob(&digest)?;
+                health.find(
+                    format!("blob {digest}"),
+                    "its bytes do not hash to its digest",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes without a record: whoever brought them was killed, or is about to write it.
+    fn check_stray_bytes(&self, key: &str, health: &mut Health) -> Result<(), StoreError> {
+        let Some(digest) = blob_digest(key) else {
+            return Ok(());
+        };
+        let _passage = self.exclusive()?;
+        let stray = !self.record_path(BLOBS, key).exists();
+        if stray && !self.live_pins()?.contains(&Pin::Blob(digest)) {
+            self.disk.remove_file(&self.blob_path(&digest))?;
+            health.find(
+                format!("bytes of blob {digest}"),
+                "there is no record of them",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_layers(&self, health: &mut Health) -> Result<(), StoreError> {
+        for id in self.layer_ids()? {
+            health.layers += 1;
+            let path = self.layer_path(id);
+            let Some(layer) = self.find_layer(id)? else {
+                health.find(format!("layer {id}"), "it has no form that can be trusted");
+                continue;
+            };
+            if let Some(packed) = &layer.packed
+                && !packed.verify()?
+            {
+                health.find(format!("layer {id}"), "its tar or index changed");
+                self.disk.remove_file(&path.join(part::PACKED))?;
+            }
+            if layer.directory.is_some_and(|directory| !directory.is_dir()) {
+                health.find(format!("layer {id}"), "its directory is gone");
+                self.disk.remove_file(&path.join(part::DIRECTORY))?;
+            }
+            self.find_layer(id)?;
+        }
+        Ok(())
+    }
+
+    fn check_results(&self, health: &mut Health) -> Result<(), StoreError> {
+        for key in self.keys(RESULTS)? {
+            health.records += 1;
+            let record = self.peek::<crate::ResultRecord>(RESULTS, &key)?;
+            let good = match record {
+                Some(record) => self.verify_layers(&record.layers)?,
+                None => false,
+            };
+            if !good {
+                self.remove(RESULTS, &key)?;
+                health.find(
+                    format!("result {key}"),
+                    "a layer of it is gone, or it is damaged",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that stand for themselves: only their own form can be wrong.
+    fn check_small(&self, folder: &str, health: &mut Health) -> Result<(), StoreError> {
+        let folder = self.path(folder);
+        for shard in names(&folder)? {
+            for name in names(&folder.join(&shard))? {
+                let path = folder.join(&shard).join(name);
+                let Ok(bytes) = fs::read(&path) else {
+                    continue;
+                };
+                health.records += 1;
+                if !crate::record::is_sound(&bytes) {
+                    self.disk.remove_file(&path)?;
+                    health.find(path.display().to_string(), "its checksum is wrong");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every layer is there in a form that can be trusted, or can be fetched.
+    pub(crate) fn verify_layers(&self, layers: &[LayerId]) -> Result<bool, StoreError> {
+        for &id in layers {
+            if self.find_layer(id)?.is_none() && self.find_origin(id)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

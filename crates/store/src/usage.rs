@@ -1,0 +1,259 @@
+//! What takes how much room, and who holds it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use oci::Digest;
+
+use crate::blob::{BLOBS, blob_digest};
+use crate::error::{Attempt, StoreError};
+use crate::layers::part;
+use crate::lease::{Pin, names};
+use crate::store::{Inner, Store, read};
+use crate::{Image, LayerId};
+
+/// What something in the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UsageKind {
+    /// A layer: the output of a step, or of an image.
+    Layer,
+    /// A blob: a compressed layer or a document.
+    Blob,
+    /// A cache mount.
+    CacheMount,
+}
+
+/// The name of something in the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UsageId {
+    /// A layer.
+    Layer(LayerId),
+    /// A blob.
+    Blob(Digest),
+    /// A cache mount, by the name of its directory.
+    CacheMount(String),
+}
+
+/// Something in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Its name.
+    pub id: UsageId,
+    /// Bytes on the disk.
+    pub size: u64,
+    /// When it was used last, exact to an hour.
+    pub last_used: SystemTime,
+    /// A living process uses it.
+    pub in_use: bool,
+    /// An image needs it.
+    pub in_image: bool,
+    /// What it is, for people: the step of a layer, the id of a cache mount.
+    pub description: String,
+}
+
+impl Usage {
+    /// What it is.
+    pub fn kind(&self) -> UsageKind {
+        match self.id {
+            UsageId::Layer(_) => UsageKind::Layer,
+            UsageId::Blob(_) => UsageKind::Blob,
+            UsageId::CacheMount(_) => UsageKind::CacheMount,
+        }
+    }
+
+    /// How long ago it was used.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.last_used).unwrap_or_default()
+    }
+}
+
+impl Store {
+    /// Everything in the store that takes room worth counting: layers, blobs, cache mounts.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage(&self) -> Result<Vec<Usage>, StoreError> {
+        let inner = &*self.inner;
+        inner.lease()?;
+        let passage = inner.exclusive()?;
+        let held = inner.live_pins()?;
+        drop(passage);
+        inner.usage(&held)
+    }
+
+    /// Room on the file system of the store: free for this user, and altogether, in bytes.
+    ///
+    /// # Errors
+    /// When the file system cannot be asked.
+    pub fn room(&self) -> Result<(u64, u64), StoreError> {
+        let root = fs::File::open(self.root()).attempt("open", self.root())?;
+        let stat = sys::fs::fstatfs(&root).map_err(std::io::Error::from);
+        let stat = stat.attempt("ask the file system of", self.root())?;
+        let block = u64::try_from(stat.f_bsize).unwrap_or(1);
+        Ok((stat.f_bavail * block, stat.f_blocks * block))
+    }
+}
+
+impl Inner {
+    pub(crate) fn usage(&self, held: &HashSet<Pin>) -> Result<Vec<Usage>, StoreError> {
+        let wanted: HashSet<Pin> = self.images()?.iter().flat_map(Image::pins).collect();
+        let mut usage = self.layer_usage(held, &wanted)?;
+        usage.extend(self.blob_usage(held, &wanted)?);
+        usage.extend(self.mount_usage()?);
+        Ok(usage)
+    }
+
+    fn layer_usage(
+        &self,
+        held: &HashSet<Pin>,
+        wanted: &HashSet<Pin>,
+    ) -> Result<Vec<Usage>, StoreError> {
+        let mut descriptions = HashMap::new();
+        for (_, result) in self.results()? {
+            if let Some(&top) = result.layers.last() {
+                descriptions.insert(top, result.description);
+            }
+        }
+        let mut usage = Vec::new();
+        for id in self.layer_ids()? {
+            let path = self.layer_path(id);
+            let Ok(metadata) = path.symlink_metadata() else {
+                continue;
+            };
+            usage.push(Usage {
+                id: UsageId::Layer(id),
+                size: layer_size(&path)?,
+                last_used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                in_use: held.contains(&Pin::Layer(id)),
+                in_image: wanted.contains(&Pin::Layer(id)),
+                description: descriptions.remove(&id).unwrap_or_default(),
+            });
+        }
+        Ok(usage)
+    }
+
+    fn blob_usage(
+        &self,
+        held: &HashSet<Pin>,
+        wanted: &HashSet<Pin>,
+    ) -> Result<Vec<Usage>, StoreError> {
+        let mut usage = Vec::new();
+        for digest in self.keys(BLOBS)?.iter().filter_map(|key| blob_digest(key)) {
+            let path = self.blob_path(&digest);
+            let record = path.with_extension("");
+            let Ok(metadata) = record.symlink_metadata() else {
+                continue;
+            };
+            usage.push(Usage {
+                id: UsageId::Blob(digest),
+                size: on_disk(&path) + on_disk(&record),
+                last_used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                in_use: held.contains(&Pin::Blob(digest)),
+                in_image: wanted.contains(&Pin::Blob(digest)),
+                description: String::new(),
+            });
+        }
+        Ok(usage)
+    }
+
+    fn mount_usage(&self) -> Result<Vec<Usage>, StoreError> {
+        let mounts = self.path("mounts");
+        let mut usage = Vec::new();
+        for name in names(&mounts)? {
+            let folder = mounts.join(&name);
+            let record = self.mount_record(&folder)?.unwrap_or_default();
+            let last_used = folder
+                .join("versions")
+                .metadata()
+                .and_then(|m| m.modified());
+            usage.push(Usage {
+                size: tree_size(&folder)?,
+                last_used: last_used.unwrap_or(SystemTime::UNIX_EPOCH),
+                in_use: self.is_mount_in_use(&folder)?,
+                in_image: false,
+                description: record.id,
+                id: UsageId::CacheMount(name),
+            });
+        }
+        Ok(usage)
+    }
+
+    /// The names of all layers, sorted by shard.
+    pub(crate) fn layer_ids(&self) -> Result<Vec<LayerId>, StoreError> {
+        let layers = self.path("layers");
+        let mut ids = Vec::new();
+        for shard in names(&layers)? {
+            let entries = names(&layers.join(shard))?;
+            ids.extend(
+                entries
+                    .iter()
+                    .filter_map(|name| name.parse::<LayerId>().ok()),
+            );
+        }
+        Ok(ids)
+    }
+}
+
+/// What a layer takes. A directory is measured once, and the figure is kept beside it.
+fn layer_size(path: &Path) -> Result<u64, StoreError> {
+    let packed = on_disk(&path.join(part::TAR)) + on_disk(&path.join(part::INDEX));
+    let tree = path.join(part::TREE);
+    if tree.symlink_metadata().is_err() {
+        return Ok(packed);
+    }
+    let kept = path.join(part::SIZE);
+    let known =
+        read(&kept)?.and_then(|(_, bytes)| String::from_utf8(bytes).ok()?.parse::<u64>().ok());
+    let size = match known {
+        Some(size) => size,
+        None => {
+            let last_used = path.metadata().and_then(|metadata| metadata.modified());
+            let size = tree_size(&tree)?;
+            // Only saves work; a store that cannot be written can still be measured.
+            _ = fs::write(&kept, size.to_string());
+            // Making the file is no use of the layer.
+            if let (Ok(directory), Ok(last_used)) = (fs::File::open(path), last_used) {
+                _ = directory.set_modified(last_used);
+            }
+            size
+        }
+    };
+    Ok(packed + size)
+}
+
+/// Bytes that a file takes on the disk; nothing when it is not there.
+fn on_disk(path: &Path) -> u64 {
+    path.symlink_metadata()
+        .map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+/// Bytes that everything at and below `top` takes on the disk, hard links counted once.
+pub(crate) fn tree_size(top: &Path) -> Result<u64, StoreError> {
+    let mut seen = HashSet::new();
+    let mut open = vec![top.to_owned()];
+    let mut size = 0;
+    while let Some(directory) = open.pop() {
+        size += on_disk(&directory);
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            // Moved away meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).attempt("list", &directory),
+        };
+        for entry in entries {
+            let entry = entry.attempt("list", &directory)?;
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if metadata.is_dir() {
+                open.push(entry.path());
+            } else if metadata.nlink() == 1 || seen.insert(metadata.ino()) {
+                size += metadata.blocks() * 512;
+            }
+        }
+    }
+    Ok(size)
+}
