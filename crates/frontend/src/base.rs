@@ -82,6 +82,15 @@ pub(crate) fn lower_stage(lowerer: &mut Lowerer<'_>, index: usize, reach: &Reach
     }
 }
 
+/// An image with the digest that it was resolved to.
+pub(crate) fn image_name(image: &ResolvedImage) -> String {
+    let familiar = image.reference.familiar();
+    match image.reference.digest() {
+        Some(_) => familiar.to_string(),
+        None => format!("{familiar}@{}", image.manifest),
+    }
+}
+
 fn is_step(instruction: &InstructionKind) -> bool {
     use InstructionKind::{Add, Copy, Run, Workdir};
     matches!(instruction, Run(_) | Copy(_) | Add(_) | Workdir(_))
@@ -193,12 +202,7 @@ impl StageLowering<'_, '_> {
         let has_layers = !image.config.rootfs.diff_ids.is_empty()
             || image.config.history.iter().any(|entry| !entry.empty_layer);
         if has_layers {
-            let name = format!(
-                "{}FROM {}@{}",
-                self.step_prefix(),
-                image.reference.familiar(),
-                image.manifest
-            );
+            let name = format!("{}FROM {}", self.step_prefix(), image_name(&image));
             let label = self.lowerer.plan.stages[self.index].label.clone();
             let meta = Meta {
                 name,
@@ -270,12 +274,12 @@ impl Lowerer<'_> {
         meta: Meta,
     ) -> Edge {
         let (Need::Image { platform, .. } | Need::Layout { platform, .. }) = need;
-        let source = Source::Image(ImageSource {
+        let source = Source::Image(Box::new(ImageSource {
             reference: image.reference.clone(),
             manifest: image.manifest,
             platform: platform.clone(),
             origin,
-        });
+        }));
         self.builder.add(Op::Source(source), Vec::new(), meta)
     }
 

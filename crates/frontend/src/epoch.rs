@@ -1,13 +1,15 @@
 //! `SOURCE_DATE_EPOCH` (row A11): a number, a context, or a stage that is one remote `ADD`.
 
+use dockerfile::Diagnostic;
 use dockerfile::ast::InstructionKind;
-use dockerfile::{Diagnostic, Span};
 use graph::{Edge, Op, Source};
 
 use crate::lower::Lowerer;
 use crate::lowered::SourceDateEpoch;
+use crate::plan::of_the_request;
 
-const NAME: &str = "SOURCE_DATE_EPOCH";
+/// The build argument.
+pub(crate) const NAME: &str = "SOURCE_DATE_EPOCH";
 
 /// The epoch that the build arguments, or a global `ARG`, set.
 pub(crate) fn source_date_epoch(lowerer: &mut Lowerer<'_>) -> Option<SourceDateEpoch> {
@@ -33,24 +35,24 @@ pub(crate) fn source_date_epoch(lowerer: &mut Lowerer<'_>) -> Option<SourceDateE
     if let Some(edge) = remote_stage(lowerer, &value) {
         return Some(SourceDateEpoch::Source(edge));
     }
-    let span = lowerer
-        .globals
-        .declared
-        .get(NAME)
-        .map_or(Span::new(0, 0), |arg| arg.span);
+    let declared = lowerer.globals.declared.get(NAME).map(|arg| arg.span);
     let message = format!("invalid {NAME}: {value}");
-    let error = Diagnostic::error("source-date-epoch", span, message).with_help(
+    let error = Diagnostic::error("source-date-epoch", declared.unwrap_or_default(), message).with_help(
         "give seconds since 1970, `context`, a named context, or a stage of FROM scratch and one \
          ADD of a URL",
     );
+    let error = match declared {
+        Some(_) => error,
+        None => of_the_request(error),
+    };
     lowerer.diagnostics.push(error);
     None
 }
 
 /// The source vertex of a reachable stage that holds nothing but one remote `ADD`.
 fn remote_stage(lowerer: &Lowerer<'_>, name: &str) -> Option<Edge> {
-    let mut stages = lowerer.plan.stages.iter().enumerate();
-    let (index, planned) = stages.rfind(|(_, planned)| planned.stage.name() == Some(name))?;
+    let index = lowerer.plan.by_name(name)?;
+    let planned = &lowerer.plan.stages[index];
     let mut adds = 0;
     for instruction in &planned.stage.instructions {
         match &instruction.value {

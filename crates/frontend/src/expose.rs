@@ -9,6 +9,10 @@ use crate::image::ConfigChange;
 use crate::scope::{Variables, expand_error};
 use crate::stage::StageLowering;
 
+/// Most ports that one file may expose, all instructions together: four times all there are. The
+/// history repeats each of them in words, so without a bound a small file makes a huge image.
+const MAX_PORTS: usize = 4 << 16;
+
 impl StageLowering<'_, '_> {
     pub(crate) fn expose(&mut self, words: &[Word]) -> Result<(), Diagnostic> {
         let mut ports = Vec::new();
@@ -20,6 +24,11 @@ impl StageLowering<'_, '_> {
             for spec in &expanded.words {
                 let list = parse(spec)
                     .map_err(|message| Diagnostic::error("port", word.span(), message))?;
+                self.lowerer.ports += list.len();
+                if self.lowerer.ports > MAX_PORTS {
+                    let message = format!("more than {MAX_PORTS} ports are exposed");
+                    return Err(Diagnostic::error("port", word.span(), message));
+                }
                 ports.extend(list);
             }
         }

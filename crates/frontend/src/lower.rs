@@ -90,6 +90,8 @@ pub(crate) struct Lowerer<'a> {
     pub(crate) ignore: Option<IgnoreFile>,
     /// The vertex of the main context, once something used it.
     pub(crate) main_context: Option<Edge>,
+    /// Ports exposed so far, by all stages.
+    pub(crate) ports: usize,
     file_id: FileId,
     suggestions: usize,
 }
@@ -127,6 +129,7 @@ impl<'a> Lowerer<'a> {
             args: Vec::new(),
             ignore,
             main_context: None,
+            ports: 0,
             file_id,
             suggestions: 0,
         }

@@ -335,7 +335,7 @@ impl StageLowering<'_, '_> {
             span,
             by_index: false,
         };
-        Ok(self.from_reference(reference)?.edge)
+        Ok(self.referenced_tree(reference)?.edge)
     }
 }
 

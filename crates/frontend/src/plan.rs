@@ -176,18 +176,21 @@ fn find_target(
         let names = file.stages.iter().filter_map(Stage::name);
         let near = nearest(name, names.clone()).map(|near| format!("did you mean `{near}`?"));
         let listed: Vec<&str> = names.collect();
-        let span = file
-            .stages
-            .last()
-            .map_or(Span::new(0, 0), |stage| stage.from.span);
         let message = format!("target stage `{name}` could not be found");
-        let mut error = Diagnostic::error("unknown-target", span, message).with_help_if(near);
+        let error = Diagnostic::error("unknown-target", Span::default(), message);
+        let mut error = of_the_request(error).with_help_if(near);
         if !listed.is_empty() {
             error = error.with_note(format!("the stages are {}", listed.join(", ")));
         }
         diagnostics.push(error);
     }
     found
+}
+
+/// A finding about the command line, which has no place in the file.
+pub(crate) fn of_the_request(mut diagnostic: Diagnostic) -> Diagnostic {
+    diagnostic.labels.clear();
+    diagnostic
 }
 
 /// Looks at one `FROM`.
@@ -321,6 +324,17 @@ impl FromPlanner<'_, '_> {
 }
 
 impl Plan<'_> {
+    /// A stage's name, or what stands for it.
+    fn called(&self, index: usize) -> &str {
+        let planned = &self.stages[index];
+        planned.stage.name().unwrap_or(&planned.label)
+    }
+
+    /// The last stage of a name, whatever its case.
+    pub(crate) fn by_name(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name.to_lowercase().as_str()).copied()
+    }
+
     /// What a `from=` in stage `from_stage` names.
     pub(crate) fn origin(&self, reference: FromReference<'_>) -> Result<Origin, Diagnostic> {
         let name = reference.name;
@@ -337,7 +351,7 @@ impl Plan<'_> {
                     .with_help(format!("stages are numbered from 0 to {last}"))
             });
         }
-        if let Some(&stage) = self.by_name.get(name.to_lowercase().as_str()) {
+        if let Some(stage) = self.by_name(name) {
             return Ok(Origin::Stage(stage));
         }
         match name {
@@ -348,14 +362,12 @@ impl Plan<'_> {
 
     /// The error of a reference to a stage that is not finished where it is used.
     pub(crate) fn too_early(&self, reference: FromReference<'_>, user: usize) -> Diagnostic {
-        let label = &self.stages[user].label;
-        let (verb, place) = match reference.by_index {
-            true => ("copy", format!("current stage `{label}`")),
-            false => ("mount", format!("current stage `{label}`")),
-        };
-        let name = reference.name;
-        let message =
-            format!("cannot {verb} from stage `{name}`, it needs to be defined before {place}");
+        let verb = if reference.by_index { "copy" } else { "mount" };
+        let (name, user) = (reference.name, self.called(user));
+        let message = format!(
+            "cannot {verb} from stage `{name}`, it needs to be defined before current stage \
+             `{user}`"
+        );
         Diagnostic::error("stage-order", reference.span, message)
             .with_help("move the stage up in the file")
     }
@@ -369,12 +381,12 @@ impl Plan<'_> {
             return;
         }
         if let Some(cycle) = find_cycle(&edges) {
-            let label = &self.stages[cycle[0].0].label;
-            let message = format!("circular dependency detected on stage: {label}");
+            let first = self.called(cycle[0].0);
+            let message = format!("circular dependency detected on stage: {first}");
             let mut error = Diagnostic::error("stage-cycle", cycle[0].1, message);
             for &(stage, span) in &cycle[1..] {
-                let label = &self.stages[stage].label;
-                error = error.with_label(span, format!("which `{label}` needs in turn"));
+                let remark = format!("which `{}` needs in turn", self.called(stage));
+                error = error.with_label(span, remark);
             }
             diagnostics.push(error);
         }

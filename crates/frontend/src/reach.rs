@@ -56,8 +56,10 @@ pub(crate) fn reach(
         needs: BTreeSet::new(),
         image_triggers: BTreeMap::new(),
     };
-    reach.stages[plan.target] = true;
-    let mut pending = vec![plan.target];
+    let mut pending = roots(plan, request);
+    for &root in &pending {
+        reach.stages[root] = true;
+    }
     while let Some(index) = pending.pop() {
         let planned = &plan.stages[index];
         let mut origins: Vec<Origin> = Vec::new();
@@ -105,6 +107,17 @@ pub(crate) fn reach(
         }
     }
     reach
+}
+
+/// The stages that are wanted for themselves: the target, and the one whose time is the image's.
+fn roots(plan: &Plan<'_>, request: &LowerRequest) -> Vec<usize> {
+    if request.all_stages {
+        return (0..plan.stages.len()).collect();
+    }
+    let clock = request
+        .build_arg(crate::epoch::NAME)
+        .and_then(|value| plan.by_name(value));
+    [Some(plan.target), clock].into_iter().flatten().collect()
 }
 
 /// The config of a stage's base image, if the base is one and is known.

@@ -15,6 +15,8 @@ pub struct LowerRequest {
     pub file_name: String,
     /// `--target`: name of a stage in any case; `None` is the last stage.
     pub target: Option<String>,
+    /// Lower every stage, needed or not, so that checks see all of the file.
+    pub all_stages: bool,
     /// `--build-arg`. `None` is a name without value that the caller's environment did not have:
     /// it counts as not given (A4).
     pub build_args: BTreeMap<String, Option<String>>,
@@ -52,6 +54,7 @@ impl LowerRequest {
         LowerRequest {
             file_name: "Dockerfile".to_owned(),
             target: None,
+            all_stages: false,
             build_args: BTreeMap::new(),
             platform: None,
             build_platform: platform,

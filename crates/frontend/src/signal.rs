@@ -17,9 +17,9 @@ pub(crate) fn check(signal: &str, span: Span) -> Result<(), Diagnostic> {
     if is_valid(signal) {
         return Ok(());
     }
-    let upper = signal.to_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let help = nearest(name, NAMES.iter().copied()).map(|near| format!("did you mean SIG{near}?"));
+    let full: Vec<String> = NAMES.iter().map(|name| format!("SIG{name}")).collect();
+    let names = full.iter().map(String::as_str).chain(NAMES.iter().copied());
+    let help = nearest(signal, names).map(|near| format!("did you mean `{near}`?"));
     let message = format!("invalid signal: {signal}");
     Err(Diagnostic::error("signal", span, message).with_help_if(help))
 }

@@ -8,6 +8,7 @@ use graph::{
     Op, Owner, SelectedPath, Selector, Source, Unpack,
 };
 
+use crate::base::image_name;
 use crate::external::{External, bad_name, resolve as resolve_external};
 use crate::owner::{is_numeric, parse_mode, parse_owner};
 use crate::path::{clamp, is_pattern, names_directory, resolve};
@@ -53,7 +54,7 @@ impl StageLowering<'_, '_> {
         let mut plan = self.transfer_plan(&copy.transfer, copy.parents)?;
         plan.parents = copy.parents;
         let from = match &copy.from {
-            Some(from) => Some(self.from_reference(FromReference {
+            Some(from) => Some(self.referenced_tree(FromReference {
                 name: &from.value,
                 span: from.span,
                 by_index: true,
@@ -272,7 +273,7 @@ impl StageLowering<'_, '_> {
             }
         };
         if let Some(rule) = rule {
-            let verb = if is_add { "Add" } else { "Copy" };
+            let verb = if is_add { "ADD" } else { "COPY" };
             let message =
                 format!("attempting to {verb} file `{source}` that is excluded by .dockerignore");
             let warning = Diagnostic::check(Rule::CopyIgnoredFile, span, message)
@@ -321,9 +322,10 @@ impl StageLowering<'_, '_> {
         };
         let meta = self.meta(format!("{}{verb} {shown}", self.step_prefix()), instruction);
         let edge = self.add(Op::Source(source), Vec::new(), meta);
-        let selector = selector(plan, std::slice::from_ref(&path), true);
+        // Downloads and checkouts belong to 0:0, whoever's the process was that made them.
+        let owned = false;
+        let selector = selector(plan, std::slice::from_ref(&path), owned);
         let input = push_input(inputs, Input::content(edge, selector));
-        let owned = true;
         actions.push(FileAction::Copy(copy_action(
             plan,
             input,
@@ -335,7 +337,7 @@ impl StageLowering<'_, '_> {
     }
 
     /// The tree that a `from=` names.
-    pub(crate) fn from_reference(
+    pub(crate) fn referenced_tree(
         &mut self,
         reference: FromReference<'_>,
     ) -> Result<Tree, Diagnostic> {
@@ -366,7 +368,7 @@ impl StageLowering<'_, '_> {
                     error.with_help_if(near.map(|near| format!("did you mean stage `{near}`?")))
                 })?;
                 let meta = graph::Meta {
-                    name: format!("FROM {}@{}", image.reference.familiar(), image.manifest),
+                    name: format!("FROM {}", image_name(&image)),
                     spans: vec![self.lowerer.graph_span(span)],
                     ..graph::Meta::default()
                 };

@@ -110,7 +110,10 @@ impl fmt::Display for Inline<'_, '_> {
                 write!(f, "]")
             }
             Value::Record(fields) => {
-                let told = fields.iter().filter(|field| !is_trivial(&field.value));
+                // An empty text can mean something here: as a path it is the root.
+                let told = fields.iter().filter(|field| {
+                    matches!(field.value, Value::Text(_)) || !is_trivial(&field.value)
+                });
                 let told: Vec<String> = told
                     .map(|field| match &field.value {
                         Value::Record(_) => format!("{}={{{}}}", field.name, Inline(&field.value)),

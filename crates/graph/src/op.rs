@@ -45,7 +45,7 @@ impl Op {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// An image, by the manifest that its reference was resolved to.
-    Image(ImageSource),
+    Image(Box<ImageSource>),
     /// A directory or archive that the user builds from. Consumers key it by content.
     Local(LocalSource),
     /// One file over http or https.

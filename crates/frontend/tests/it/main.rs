@@ -1,0 +1,6 @@
+//! Tests of the frontend at its one boundary: files in, graph, config and diagnostics out.
+
+mod case;
+mod cases;
+mod laws;
+mod speed;
