@@ -1,6 +1,7 @@
 //! What goes wrong with a registry. Texts name the host, the repository and what was attempted;
 //! never a credential, a token, or the query of a URL.
 
+use std::io;
 use std::time::Duration;
 
 use oci::Digest;
@@ -151,13 +152,8 @@ pub enum RegistryFailure {
     #[error("the token ended")]
     TokenEnded,
     /// The content hashes to something else than it was asked for by.
-    #[error("the content has digest {got}, expected {expected}")]
-    WrongDigest {
-        /// What was asked for.
-        expected: Digest,
-        /// What came.
-        got: Digest,
-    },
+    #[error("the content {0}")]
+    WrongDigest(Box<DigestMismatch>),
     /// The content is longer or shorter than its descriptor says.
     #[error("the content has {got} bytes, expected {expected}")]
     WrongSize {
@@ -178,7 +174,7 @@ pub enum RegistryFailure {
     #[error("read what is to be sent")]
     Source {
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Our side of TLS could not be set up.
     #[error("set up the client: {what}")]
@@ -186,6 +182,21 @@ pub enum RegistryFailure {
         /// Why.
         what: String,
     },
+}
+
+/// Content that is not what it was asked for by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestMismatch {
+    /// What was asked for.
+    pub expected: Digest,
+    /// What the content hashes to.
+    pub got: Digest,
+}
+
+impl std::fmt::Display for DigestMismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "has digest {}, expected {}", self.got, self.expected)
+    }
 }
 
 /// What a registry says in the body of an error, cut to a reasonable length; displays with a
@@ -236,9 +247,13 @@ pub(crate) enum Prospect {
 }
 
 impl RegistryFailure {
+    pub(crate) fn wrong_digest(expected: Digest, got: Digest) -> RegistryFailure {
+        RegistryFailure::WrongDigest(Box::new(DigestMismatch { expected, got }))
+    }
+
     pub(crate) fn prospect(&self) -> Prospect {
         match self {
-            RegistryFailure::Connect { .. } => Prospect::Slim,
+            RegistryFailure::Connect { .. } | RegistryFailure::Tls { .. } => Prospect::Slim,
             RegistryFailure::Broken { .. }
             | RegistryFailure::Stalled { .. }
             | RegistryFailure::Truncated { .. } => Prospect::Good(None),
@@ -264,23 +279,32 @@ impl RegistryFailure {
     }
 }
 
-/// The HTTP client does not tell TLS errors from others; the cause at the bottom does. rustls
-/// says "invalid peer certificate", "received corrupt message" (plain http on the port) and the
-/// like, wrapped in an `io::Error` of kind `InvalidData`.
+/// The HTTP client does not tell TLS errors from others; the cause at the bottom does. What rustls
+/// says ("invalid peer certificate", "received corrupt message") is an `io::Error` of kind
+/// `InvalidData`; a server that hangs up on the handshake leaves one of kind `UnexpectedEof`.
 fn is_tls(error: &reqwest::Error) -> bool {
     if !error.is_connect() {
         return false;
     }
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>()
-            && error.kind() == std::io::ErrorKind::InvalidData
-        {
+        if error.downcast_ref::<io::Error>().is_some_and(is_handshake) {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+/// Looks into errors that are wrapped in errors: their `source` passes over the wrapped one.
+fn is_handshake(error: &io::Error) -> bool {
+    let wrapped = error
+        .get_ref()
+        .and_then(|wrapped| wrapped.downcast_ref::<io::Error>());
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    ) || wrapped.is_some_and(is_handshake)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub use client::Client;
 pub use config::{ClientOptions, KeyPair, Registries, RegistryConfig, RetryNotice, RetryPolicy};
 pub use credentials::{Credential, Credentials, CredentialsError, DockerConfig, Secret};
 pub use endpoint::BadAddress;
-pub use error::{RegistryFailure, RegistryMessage, RequestError};
+pub use error::{DigestMismatch, RegistryFailure, RegistryMessage, RequestError};
 pub use layout::LayoutError;
 pub use registry::{BlobSource, Pushed};
 pub use repository::{

@@ -119,7 +119,7 @@ pub enum FetchError {
     #[error("find an image for {wanted}; there are images for {}", list(offered))]
     NoPlatform {
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What there is.
         offered: Vec<Platform>,
     },
@@ -232,7 +232,7 @@ impl Repository {
             let chosen = index
                 .select(platform)
                 .ok_or_else(|| FetchError::NoPlatform {
-                    wanted: platform.clone(),
+                    wanted: Box::new(platform.clone()),
                     offered: index.platforms().cloned().collect(),
                 })?;
             let raw = self.fetch_manifest(&Version::Digest(chosen.digest)).await?;
@@ -266,7 +266,7 @@ impl Repository {
             Repository::Registry(registry) => {
                 Source::Registry(Box::new(registry.0.fetch_blob(descriptor)))
             }
-            Repository::Layout(layout) => Source::Layout(layout.0.fetch_blob(descriptor)),
+            Repository::Layout(layout) => Source::Layout(Box::new(layout.0.fetch_blob(descriptor))),
         })
     }
 
@@ -397,7 +397,7 @@ pub struct BlobReader(Source);
 #[derive(Debug)]
 enum Source {
     Registry(Box<RegistryBlob>),
-    Layout(LayoutBlob),
+    Layout(Box<LayoutBlob>),
 }
 
 impl BlobReader {

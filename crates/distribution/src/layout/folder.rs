@@ -54,7 +54,13 @@ impl Folder {
 
     pub(super) fn content(&self, digest: &Digest) -> Result<Content, LayoutError> {
         let path = self.blob(digest);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => LayoutError::NoBlob {
+                path: self.root.clone(),
+                digest: *digest,
+            },
+            _ => io_error("open", &path)(error),
+        })?;
         let length = file.metadata().map_err(io_error("open", &path))?.len();
         Ok(Content::Range {
             file: Arc::new(file),

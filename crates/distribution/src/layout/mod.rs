@@ -18,6 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci::{Descriptor, Digest, Document, DocumentError, Hasher, Index, MediaType};
 
+use crate::error::DigestMismatch;
 use crate::registry::{BlobSource, Pushed, read_range};
 use crate::repository::{MAX_MANIFEST, RawManifest, Version};
 use archive::Archive;
@@ -80,14 +81,12 @@ pub enum LayoutError {
         digest: Digest,
     },
     /// A blob hashes to something else than its name says.
-    #[error("read the blob {expected} in {}: its digest is {got}", path.display())]
+    #[error("read a blob in {}: it {mismatch}", path.display())]
     WrongDigest {
         /// The folder or archive.
         path: PathBuf,
-        /// What was asked for.
-        expected: Digest,
-        /// What is there.
-        got: Digest,
+        /// What was asked for and what is there.
+        mismatch: Box<DigestMismatch>,
     },
     /// A blob is longer or shorter than its descriptor says.
     #[error("read the blob {digest} in {}: it has {got} bytes, expected {expected}", path.display())]
@@ -127,7 +126,7 @@ pub(crate) struct Layout {
 #[derive(Debug)]
 enum Place {
     Folder(Folder),
-    Archive(Archive),
+    Archive(Box<Archive>),
 }
 
 /// Where a blob's bytes are.
@@ -155,7 +154,7 @@ impl Layout {
         let place = if path.is_dir() {
             Place::Folder(Folder::open(path)?)
         } else {
-            Place::Archive(Archive::open(path)?)
+            Place::Archive(Box::new(Archive::open(path)?))
         };
         Ok(Layout {
             path: path.into(),
@@ -416,11 +415,11 @@ impl LayoutBlob {
         let content = match &self.content {
             Ok(content) => content.clone(),
             Err(_) => {
-                let path = self.path.clone();
-                return Err(LayoutError::NoBlob {
-                    path,
+                let again = LayoutError::NoBlob {
+                    path: self.path.clone(),
                     digest: self.digest,
-                });
+                };
+                return std::mem::replace(&mut self.content, Err(again)).map(|_| None);
             }
         };
         if content.length() != self.size {
@@ -462,10 +461,10 @@ impl LayoutBlob {
             return Ok(());
         }
         let path = self.path.clone();
-        Err(LayoutError::WrongDigest {
-            path,
+        let mismatch = Box::new(DigestMismatch {
             expected: self.digest,
             got,
-        })
+        });
+        Err(LayoutError::WrongDigest { path, mismatch })
     }
 }

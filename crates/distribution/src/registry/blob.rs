@@ -115,7 +115,13 @@ impl RegistryBlob {
             &[200, 206],
         )
         .from(self.offset);
-        let response = self.visit.endpoint.exchange(&call).await?;
+        let response = match self.visit.endpoint.exchange(&call).await {
+            // There is nothing behind what came.
+            Err(RegistryFailure::Status { status, .. }) if status == 416 && self.offset > 0 => {
+                return Err(self.wrong_size(self.offset));
+            }
+            response => response?,
+        };
         self.opened_at = self.offset;
         let whole = if response.status() == 206 {
             let (first, total) =
@@ -160,10 +166,7 @@ impl RegistryBlob {
         if got == self.digest {
             return Ok(None);
         }
-        Err(RegistryFailure::WrongDigest {
-            expected: self.digest,
-            got,
-        })
+        Err(RegistryFailure::wrong_digest(self.digest, got))
     }
 
     fn wrong_size(&self, got: u64) -> RegistryFailure {
@@ -176,7 +179,7 @@ impl RegistryBlob {
     /// Pauses, or goes on to the next host, or gives up. What was handed out cannot be taken
     /// back, so wrong content is an error even where another host might have the right one.
     async fn recover(&mut self, failure: RegistryFailure) -> Result<(), RequestError> {
-        let spoiled = matches!(failure, RegistryFailure::WrongDigest { .. });
+        let spoiled = matches!(failure, RegistryFailure::WrongDigest(_));
         let failure = match self.visit.pause(failure).await {
             Ok(()) => return Ok(()),
             Err(failure) => failure,

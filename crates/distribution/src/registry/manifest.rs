@@ -84,7 +84,7 @@ impl Registry {
         let expected = manifest.descriptor.digest;
         match digest_header(answer.headers()) {
             Some(got) if got.algorithm() == expected.algorithm() && got != expected => {
-                Err(visit.error(RegistryFailure::WrongDigest { expected, got }))
+                Err(visit.error(RegistryFailure::wrong_digest(expected, got)))
             }
             _ => Ok(()),
         }
@@ -161,7 +161,7 @@ async fn fetch_at(visit: &mut Visit, version: &Version) -> Result<RawManifest, R
             hasher.update(&bytes);
             let got = hasher.finish();
             if got != expected {
-                return Err(RegistryFailure::WrongDigest { expected, got });
+                return Err(RegistryFailure::wrong_digest(expected, got));
             }
             got
         }

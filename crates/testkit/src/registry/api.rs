@@ -37,6 +37,11 @@ pub(super) fn serve(connection: TcpStream, shared: &Shared, storage: bool) -> io
             status: answer.status,
             storage,
         });
+        for effect in &effects {
+            if let Effect::Wait(time) = effect {
+                std::thread::sleep(*time);
+            }
+        }
         let reset =
             |effect: &Effect| matches!(effect, Effect::CutRequest(_) | Effect::LoseResponse);
         if effects.iter().any(reset) {
@@ -104,7 +109,6 @@ fn change(answer: &mut Answer, effects: &[Effect]) {
             Effect::Append(count) => answer.body.extend(vec![b' '; *count]),
             Effect::Without(name) => answer.headers.retain(|(present, _)| present != name),
             Effect::With(name, value) => answer.headers.push((name.to_string(), value.clone())),
-            Effect::Wait(time) => std::thread::sleep(*time),
             _ => {}
         }
     }

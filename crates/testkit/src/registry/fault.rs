@@ -42,12 +42,13 @@ pub(super) struct Fault {
     pub(super) effect: Effect,
 }
 
-/// The effects on a request, each of them used up once.
+/// The effects on a request, each of them used up once. What excludes each other comes one after
+/// the other, in the order in which it was asked for.
 pub(super) fn take(faults: &mut Vec<Fault>, method: &str, target: &str) -> Vec<Effect> {
     let mut effects: Vec<Effect> = Vec::new();
     for fault in faults.iter_mut() {
-        let new = !effects.iter().any(|taken| same_kind(taken, &fault.effect));
-        if new && fault.method == method && target.contains(&fault.part) {
+        let fits = fault.method == method && target.contains(&fault.part);
+        if fits && !effects.iter().any(|taken| excludes(taken, &fault.effect)) {
             fault.times -= 1;
             effects.push(fault.effect.clone());
         }
@@ -56,8 +57,15 @@ pub(super) fn take(faults: &mut Vec<Fault>, method: &str, target: &str) -> Vec<E
     effects
 }
 
-/// Two effects of a kind come one after the other, not both at once.
-fn same_kind(one: &Effect, other: &Effect) -> bool {
-    std::mem::discriminant(one) == std::mem::discriminant(other)
-        && !matches!(one, Effect::With(..) | Effect::Without(_))
+fn excludes(one: &Effect, other: &Effect) -> bool {
+    let decides = |effect: &Effect| {
+        use Effect::{CutRequest, CutResponse, LoseResponse, RefuseRequest, Status};
+        matches!(
+            effect,
+            Status(..) | CutRequest(_) | RefuseRequest(..) | CutResponse(_) | LoseResponse
+        )
+    };
+    let stacks = matches!(one, Effect::With(..) | Effect::Without(_));
+    let same = std::mem::discriminant(one) == std::mem::discriminant(other);
+    (decides(one) && decides(other)) || (same && !stacks)
 }
