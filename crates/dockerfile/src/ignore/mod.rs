@@ -14,8 +14,8 @@ mod pattern;
 use thiserror::Error;
 
 use crate::source::Span;
+use pattern::Pattern;
 pub use pattern::PatternError;
-use pattern::{Pattern, States};
 
 /// A parsed ignore file, or a list of patterns under its rules.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +57,8 @@ pub struct IgnoreError {
 pub struct Directory {
     /// Rules that matched this directory or one above it.
     matched: Vec<bool>,
-    /// Each pattern after the directory's path and a slash.
-    states: Vec<States>,
+    /// The positions of every pattern after the directory's path and a slash, rule by rule.
+    positions: Vec<u64>,
 }
 
 /// What the rules say about one path.
@@ -96,7 +96,7 @@ impl IgnoreFile {
             }
             let begin = line_start + (line.len() - line.trim_start().len());
             let span = Span::new(begin, begin + text.len());
-            match IgnoreRule::parse(text, index + 1, span) {
+            match IgnoreRule::parse(text, &normalise_line(text), index + 1, span) {
                 Ok(rule) => file.rules.extend(rule),
                 Err(error) => errors.push(error),
             }
@@ -109,7 +109,8 @@ impl IgnoreFile {
     }
 
     /// Takes a list of patterns (`--exclude`, or [`IgnoreFile::patterns`] of another file).
-    /// Blank ones are dropped; `#` starts no comment here.
+    /// Blank ones are dropped; `#` starts no comment here, and a leading slash stays, so that
+    /// the pattern matches nothing.
     ///
     /// # Errors
     /// The first entry that is no pattern.
@@ -119,7 +120,7 @@ impl IgnoreFile {
         let rules = patterns
             .into_iter()
             .enumerate()
-            .map(|(at, text)| IgnoreRule::parse(text.trim(), at + 1, Span::new(0, text.len())))
+            .map(|(at, text)| IgnoreRule::parse(text, text, at + 1, Span::new(0, text.len())))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(IgnoreFile {
             rules: rules.into_iter().flatten().collect(),
@@ -143,33 +144,58 @@ impl IgnoreFile {
 
     /// Returns the state at the root, which is never ignored itself.
     pub fn root(&self) -> Directory {
+        let words = self.rules.iter().map(|rule| rule.compiled.words()).sum();
+        let mut positions = vec![0; words];
+        for (rule, words) in self.split(&mut positions) {
+            rule.compiled.start(words);
+        }
         Directory {
             matched: vec![false; self.rules.len()],
-            states: self
-                .rules
-                .iter()
-                .map(|rule| rule.compiled.start())
-                .collect(),
+            positions,
+        }
+    }
+
+    /// Deals out the words of all rules' positions.
+    fn split<'a>(
+        &'a self,
+        mut positions: &'a mut [u64],
+    ) -> impl Iterator<Item = (&'a IgnoreRule, &'a mut [u64])> {
+        self.rules.iter().map(move |rule| {
+            let (words, rest) = std::mem::take(&mut positions).split_at_mut(rule.compiled.words());
+            positions = rest;
+            (rule, words)
+        })
+    }
+
+    /// Moves every pattern on by `text`.
+    fn advance(&self, positions: &mut [u64], text: &str) {
+        let mut scratch = [0];
+        for (rule, words) in self.split(positions) {
+            match words.len() {
+                1 => rule.compiled.advance(words, text, &mut scratch),
+                long => rule.compiled.advance(words, text, &mut vec![0; long]),
+            }
         }
     }
 
     /// Judges the entry `name` of a directory. `name` holds no slash.
     pub fn entry(&self, parent: &Directory, name: &str) -> Verdict {
-        let mut directory = parent.clone();
+        let Directory {
+            mut matched,
+            mut positions,
+        } = parent.clone();
+        self.advance(&mut positions, name);
         let mut ignored = false;
         let mut decided_by = None;
         let mut hits = Vec::new();
-        for (index, rule) in self.rules.iter().enumerate() {
-            let states = &mut directory.states[index];
-            rule.compiled.advance(states, name);
-            let hit = rule.compiled.accepts(states);
+        for (index, (rule, words)) in self.split(&mut positions).enumerate() {
+            let hit = rule.compiled.accepts(words);
             if hit {
                 hits.push(index);
             }
             // A rule that could not change the verdict is not remembered for what is below.
-            let matched = directory.matched[index] || (hit && rule.includes == ignored);
-            directory.matched[index] = matched;
-            if matched {
+            matched[index] |= hit && rule.includes == ignored;
+            if matched[index] {
                 ignored = !rule.includes;
                 decided_by = Some(index);
             }
@@ -177,7 +203,7 @@ impl IgnoreFile {
         Verdict {
             ignored,
             decided_by,
-            directory,
+            directory: Directory { matched, positions },
             hits,
         }
     }
@@ -205,26 +231,40 @@ impl IgnoreFile {
     /// Tells whether something below an ignored directory may still be taken back; if not, a
     /// walk need not enter it.
     pub fn may_include_below(&self, directory: &Directory) -> bool {
-        let mut covered = self.rules.iter().zip(&directory.matched);
-        let after = covered
-            .rposition(|(rule, matched)| *matched && !rule.includes)
-            .map_or(0, |last| last + 1);
-        let rest = self.rules.iter().zip(&directory.states).skip(after);
-        rest.into_iter()
-            .any(|(rule, states)| rule.includes && !states.is_empty())
+        let mut possible = false;
+        let mut words = directory.positions.as_slice();
+        for (rule, matched) in self.rules.iter().zip(&directory.matched) {
+            let (own, rest) = words.split_at(rule.compiled.words());
+            words = rest;
+            if rule.includes {
+                possible |= own.iter().any(|word| *word != 0);
+            } else if *matched {
+                // Whatever an earlier line takes back, this one covers again.
+                possible = false;
+            }
+        }
+        possible
     }
 }
 
 impl IgnoreRule {
-    /// Parses a trimmed line; `None` when nothing is left of it.
-    fn parse(text: &str, line: usize, span: Span) -> Result<Option<IgnoreRule>, IgnoreError> {
+    /// Makes a rule of a pattern; `None` when it is blank. Errors show it `as_written`.
+    fn parse(
+        as_written: &str,
+        pattern: &str,
+        line: usize,
+        span: Span,
+    ) -> Result<Option<IgnoreRule>, IgnoreError> {
         let error = |problem| IgnoreError {
             line,
             span,
-            pattern: text.to_owned(),
+            pattern: as_written.to_owned(),
             problem,
         };
-        let read = normalise(text);
+        let read = match pattern.trim() {
+            "" => return Ok(None),
+            pattern => clean(pattern),
+        };
         let (includes, pattern) = match read.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, read.as_str()),
@@ -292,32 +332,26 @@ impl Verdict {
     /// Returns the state below the path, which is a directory of a walk of `file`.
     pub fn enter(&self, file: &IgnoreFile) -> Directory {
         let mut directory = self.directory.clone();
-        for (rule, states) in file.rules.iter().zip(&mut directory.states) {
-            rule.compiled.advance(states, "/");
-        }
+        file.advance(&mut directory.positions, "/");
         directory
     }
 }
 
-/// Brings a line into the form that is matched. moby does this twice, once when it reads the
-/// file and once when it makes the matcher, so `/!x` takes back and `!/` is no pattern.
-fn normalise(text: &str) -> String {
+/// Brings a line of an ignore file into the form of a pattern: the leading slash goes. moby
+/// cleans a pattern once more when it makes the matcher, so `/!x` takes back and `!/` is none.
+fn normalise_line(text: &str) -> String {
     let (sign, body) = match text.strip_prefix('!') {
         Some(rest) => ("!", rest.trim()),
         None => ("", text),
     };
-    let mut body = if body.is_empty() {
+    let body = if body.is_empty() {
         String::new()
     } else {
         clean(body)
     };
-    if body.len() > 1 && body.starts_with('/') {
-        body.remove(0);
-    }
-    let line = format!("{sign}{body}");
-    match line.trim() {
-        "" => String::new(),
-        line => clean(line),
+    match body.strip_prefix('/') {
+        Some(rest) if !rest.is_empty() => format!("{sign}{rest}"),
+        _ => format!("{sign}{body}"),
     }
 }
 

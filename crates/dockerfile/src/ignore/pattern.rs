@@ -46,15 +46,11 @@ pub(super) struct Pattern {
     tokens: Vec<Token>,
 }
 
-/// Positions reached in a pattern, one bit each; position `n` is before token `n`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct States(Vec<u64>);
+/// Positions reached in a pattern, one bit each, in [`Pattern::words`] words; position `n` is
+/// before token `n`.
+struct Positions<'a>(&'a mut [u64]);
 
-impl States {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
-    }
-
+impl Positions<'_> {
     fn contains(&self, position: usize) -> bool {
         self.0[position / 64] & (1 << (position % 64)) != 0
     }
@@ -62,17 +58,17 @@ impl States {
     fn insert(&mut self, position: usize) {
         self.0[position / 64] |= 1 << (position % 64);
     }
+}
 
-    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().enumerate().flat_map(|(index, word)| {
-            let mut word = *word;
-            std::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                word &= word - 1;
-                Some(index * 64 + bit)
-            })
+fn positions(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
+    words.iter().enumerate().flat_map(|(index, word)| {
+        let mut word = *word;
+        std::iter::from_fn(move || {
+            let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+            word &= word - 1;
+            Some(index * 64 + bit)
         })
-    }
+    })
 }
 
 impl Pattern {
@@ -118,68 +114,75 @@ impl Pattern {
         Ok(Pattern { tokens })
     }
 
-    /// Returns the positions before the first character.
-    pub(super) fn start(&self) -> States {
-        let mut states = States(vec![0; self.tokens.len() / 64 + 1]);
-        self.reach(&mut states, 0);
-        states
+    /// Returns how many words the positions of this pattern take.
+    pub(super) fn words(&self) -> usize {
+        self.tokens.len() / 64 + 1
     }
 
-    /// Moves on by `text`.
-    pub(super) fn advance(&self, states: &mut States, text: &str) {
-        let mut next = States(vec![0; states.0.len()]);
+    /// Sets the positions before the first character in empty `words`.
+    pub(super) fn start(&self, words: &mut [u64]) {
+        self.reach(&mut Positions(words), 0);
+    }
+
+    /// Moves on by `text`. `scratch` has as many words.
+    pub(super) fn advance(&self, words: &mut [u64], text: &str, scratch: &mut [u64]) {
         for ch in text.chars() {
-            if states.is_empty() {
+            if words.iter().all(|word| *word == 0) {
                 return;
             }
-            next.0.fill(0);
-            for position in states.iter() {
-                match self.tokens.get(position) {
-                    Some(Token::Literal(literal)) if *literal == ch => {
-                        self.reach(&mut next, position + 1);
-                    }
-                    Some(Token::One) if ch != '/' => self.reach(&mut next, position + 1),
-                    Some(Token::Many) if ch != '/' => self.reach(&mut next, position),
-                    Some(Token::Anything) => self.reach(&mut next, position),
-                    Some(Token::Directories) => {
-                        next.insert(position);
-                        if ch == '/' {
-                            self.reach(&mut next, position + 1);
-                        }
-                    }
-                    Some(Token::Class { negated, ranges }) => {
-                        let inside = ranges
-                            .iter()
-                            .any(|(low, high)| (*low..=*high).contains(&ch));
-                        if inside != *negated {
-                            self.reach(&mut next, position + 1);
-                        }
-                    }
-                    _ => {}
+            scratch.fill(0);
+            let mut next = Positions(scratch);
+            for position in positions(words) {
+                self.step(position, ch, &mut next);
+            }
+            words.copy_from_slice(scratch);
+        }
+    }
+
+    /// Adds to `next` where one position leads by `ch`.
+    fn step(&self, position: usize, ch: char, next: &mut Positions<'_>) {
+        match self.tokens.get(position) {
+            Some(Token::Literal(literal)) if *literal == ch => self.reach(next, position + 1),
+            Some(Token::One) if ch != '/' => self.reach(next, position + 1),
+            Some(Token::Many) if ch != '/' => self.reach(next, position),
+            Some(Token::Anything) => self.reach(next, position),
+            Some(Token::Directories) => {
+                next.insert(position);
+                if ch == '/' {
+                    self.reach(next, position + 1);
                 }
             }
-            std::mem::swap(states, &mut next);
+            Some(Token::Class { negated, ranges }) => {
+                let inside = ranges
+                    .iter()
+                    .any(|(low, high)| (*low..=*high).contains(&ch));
+                if inside != *negated {
+                    self.reach(next, position + 1);
+                }
+            }
+            _ => {}
         }
     }
 
     /// Tells whether what was read so far matches as a whole.
-    pub(super) fn accepts(&self, states: &States) -> bool {
-        states.contains(self.tokens.len())
+    pub(super) fn accepts(&self, words: &[u64]) -> bool {
+        let position = self.tokens.len();
+        words[position / 64] & (1 << (position % 64)) != 0
     }
 
     /// Adds a position and those that follow from it without a character.
-    fn reach(&self, states: &mut States, mut position: usize) {
+    fn reach(&self, reached: &mut Positions<'_>, mut position: usize) {
         loop {
-            states.insert(position);
+            reached.insert(position);
             position = match self.tokens.get(position) {
                 Some(Token::Many | Token::Anything) => position + 1,
                 Some(Token::MaybeDirectories) => {
-                    states.insert(position + 1);
+                    reached.insert(position + 1);
                     position + 2
                 }
                 _ => return,
             };
-            if states.contains(position) {
+            if reached.contains(position) {
                 return;
             }
         }

@@ -1,10 +1,13 @@
 //! `COPY` and `ADD`.
 
+use std::collections::HashSet;
+
 use super::flags::{Flags, RawFlag, Table, Takes, plain};
 use super::fragment::Fragment;
 use super::{Parsed, heredoc, json, run};
 use crate::ast::{Add, Copy, Heredoc, Transfer};
 use crate::diagnostic::Diagnostic;
+use crate::source::Span;
 use crate::word::Word;
 
 const COPY_FLAGS: Table = &[
@@ -82,7 +85,7 @@ fn transfer(
     name: &str,
     flags: &Flags,
     arguments: Fragment<'_>,
-    heredocs: Vec<Heredoc>,
+    mut heredocs: Vec<Heredoc>,
 ) -> Parsed<Transfer> {
     let (mut words, exec) = match json::array(arguments)? {
         Some(words) => (words, true),
@@ -110,8 +113,14 @@ fn transfer(
                 .with_help("the last word is where the files go"),
         ));
     }
-    let is_source = |word: &Word| exec || !heredocs.iter().any(|other| other.marker == *word);
-    words.retain(is_source);
+    // A delimiter with a quoted blank in it falls apart here, and then announces nothing.
+    let places: HashSet<Span> = words.iter().map(Word::span).collect();
+    heredocs.retain(|heredoc| places.contains(&heredoc.marker.span()));
+    let places: HashSet<Span> = heredocs
+        .iter()
+        .map(|heredoc| heredoc.marker.span())
+        .collect();
+    words.retain(|word| !places.contains(&word.span()));
     Ok(Transfer {
         chown: flags.value("chown"),
         chmod: flags.value("chmod"),

@@ -1,5 +1,7 @@
 //! A tree and its diagnostics as text: one line for each node, places as line:column.
 
+#![expect(clippy::unwrap_used, reason = "writing to a String does not fail")]
+
 use std::fmt::Write;
 
 use dockerfile::ast::{
