@@ -1,5 +1,6 @@
 //! The image config of the target: the base image's, changed by every stage on the way.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use oci::{ContainerConfig, Healthcheck, ImageConfig, Platform};
@@ -38,22 +39,19 @@ pub(crate) fn template(
 ) -> ImageTemplate {
     let chain = chain(outputs, target);
     let base: Option<Arc<ImageConfig>> = chain.first().and_then(|root| root.base.clone());
-    let mut config = base
-        .as_ref()
-        .map_or_else(ContainerConfig::default, |base| base.config.clone());
-    let mut author = base
-        .as_ref()
-        .map(|base| base.author.clone())
-        .unwrap_or_default();
+    let mut fold = Fold::new(base.as_deref());
     let mut history: Vec<HistoryEntry> = Vec::new();
     for stage in &chain {
         // A base's triggers have run and are not inherited further.
-        config.on_build.clear();
+        fold.config.on_build.clear();
         for change in &stage.changes {
-            apply(&mut config, &mut author, change);
+            fold.apply(change);
         }
         history.extend(stage.history.iter().cloned());
     }
+    let Fold {
+        mut config, author, ..
+    } = fold;
     config.labels.extend(request.labels.clone());
     let platform = chain.last().map_or_else(
         || request.target_platform().clone(),
@@ -99,46 +97,76 @@ fn image_platform(
     platform.normalized()
 }
 
-fn apply(config: &mut ContainerConfig, author: &mut String, change: &ConfigChange) {
-    match change.clone() {
-        ConfigChange::Env(name, value) => set_env(&mut config.env, &name, &value),
-        ConfigChange::Label(name, value) => {
-            config.labels.insert(name, value);
+/// A config under way: what is changed one by one lies where it is found quickly.
+struct Fold {
+    config: ContainerConfig,
+    author: String,
+    /// Position of each variable in `config.env`.
+    env: HashMap<String, usize>,
+}
+
+impl Fold {
+    fn new(base: Option<&ImageConfig>) -> Fold {
+        let config = base.map(|base| base.config.clone()).unwrap_or_default();
+        let names = config.env.iter().enumerate();
+        // Of a name that occurs twice the first is the one that is changed.
+        let env = names
+            .rev()
+            .map(|(at, line)| (name_of(line).to_owned(), at))
+            .collect();
+        Fold {
+            config,
+            author: base.map(|base| base.author.clone()).unwrap_or_default(),
+            env,
         }
-        ConfigChange::Port(port) => {
-            config.exposed_ports.insert(port);
+    }
+
+    fn apply(&mut self, change: &ConfigChange) {
+        let config = &mut self.config;
+        match change.clone() {
+            ConfigChange::Env(name, value) => self.set_env(name, &value),
+            ConfigChange::Label(name, value) => {
+                config.labels.insert(name, value);
+            }
+            ConfigChange::Port(port) => {
+                config.exposed_ports.insert(port);
+            }
+            ConfigChange::Volume(path) => {
+                config.volumes.insert(path);
+            }
+            ConfigChange::User(user) => config.user = user,
+            ConfigChange::WorkingDir(path) => config.working_dir = path,
+            ConfigChange::StopSignal(signal) => config.stop_signal = signal,
+            ConfigChange::Shell(shell) => config.shell = shell,
+            ConfigChange::Cmd(args) => {
+                config.cmd = args;
+                config.args_escaped = true;
+            }
+            ConfigChange::Entrypoint { args, reset_cmd } => {
+                config.entrypoint = args;
+                if reset_cmd {
+                    config.cmd.clear();
+                }
+            }
+            ConfigChange::Healthcheck(check) => config.healthcheck = Some(check),
+            ConfigChange::OnBuild(trigger) => config.on_build.push(trigger),
+            ConfigChange::Author(name) => self.author = name,
         }
-        ConfigChange::Volume(path) => {
-            config.volumes.insert(path);
-        }
-        ConfigChange::User(user) => config.user = user,
-        ConfigChange::WorkingDir(path) => config.working_dir = path,
-        ConfigChange::StopSignal(signal) => config.stop_signal = signal,
-        ConfigChange::Shell(shell) => config.shell = shell,
-        ConfigChange::Cmd(args) => {
-            config.cmd = args;
-            config.args_escaped = true;
-        }
-        ConfigChange::Entrypoint { args, reset_cmd } => {
-            config.entrypoint = args;
-            if reset_cmd {
-                config.cmd.clear();
+    }
+
+    /// Replaces a variable where it stands, or appends it (I1).
+    fn set_env(&mut self, name: String, value: &str) {
+        let line = format!("{name}={value}");
+        match self.env.get(&name) {
+            Some(&at) => self.config.env[at] = line,
+            None => {
+                self.env.insert(name, self.config.env.len());
+                self.config.env.push(line);
             }
         }
-        ConfigChange::Healthcheck(check) => config.healthcheck = Some(check),
-        ConfigChange::OnBuild(trigger) => config.on_build.push(trigger),
-        ConfigChange::Author(name) => *author = name,
     }
 }
 
-/// Replaces a variable where it stands, or appends it (I1).
-fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
-    let entry = format!("{name}={value}");
-    let found = env
-        .iter_mut()
-        .find(|line| line.split('=').next() == Some(name));
-    match found {
-        Some(line) => *line = entry,
-        None => env.push(entry),
-    }
+fn name_of(line: &str) -> &str {
+    line.split_once('=').map_or(line, |(name, _)| name)
 }
