@@ -1,4 +1,4 @@
-use distribution::{BlobSource, Pushed, Version};
+use distribution::{BlobSource, Pushed, RegistryConfig, RegistryFailure, Version};
 use testkit::DockerRegistry;
 
 use super::*;
@@ -66,4 +66,52 @@ async fn an_image_goes_to_debians_registry_and_back() {
     assert_eq!(mounted.expect("mounts"), Pushed::Mounted);
     let error = other.resolve(&tag).await.expect_err("nothing there");
     check_told(&error, &["resolve other/app:1", "MANIFEST_UNKNOWN"]);
+}
+
+#[tokio::test]
+async fn certificates_are_checked_by_the_authorities_that_are_configured() {
+    let Some(registry) = DockerRegistry::start_with_tls() else {
+        return;
+    };
+    let host = registry.host();
+    let trusting = RegistryConfig {
+        ca: vec![registry.certificate()],
+        ..RegistryConfig::default()
+    };
+    let careless = RegistryConfig {
+        insecure: true,
+        ..RegistryConfig::default()
+    };
+    for config in [trusting, careless] {
+        let repository = repository_with(&host, with_config(&host, config));
+        repository
+            .check_push()
+            .await
+            .unwrap_or_else(|error| panic!("{}", told(&error)));
+        assert!(
+            !repository
+                .blob_exists(&Digest::sha256(b"x"))
+                .await
+                .expect("answers")
+        );
+    }
+    let strict = RegistryConfig {
+        http: Some(false),
+        ..RegistryConfig::default()
+    };
+    let repository = repository_with(&host, with_config(&host, strict));
+    let error = repository
+        .resolve(&Version::Tag("1".into()))
+        .await
+        .expect_err("a stranger");
+    let FetchError::Registry(error) = error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(error.failure, RegistryFailure::Tls { .. }),
+        "{}",
+        told(&error)
+    );
+    check_told(&error, &["invalid peer certificate"]);
+    assert!(error.hint().expect("a hint").contains("`ca`"));
 }
