@@ -3,9 +3,12 @@
 //! Files are read in place. Nothing leads out of the directory: symbolic links are shown, never
 //! followed, and a path through one is not found. Names are any bytes. Owners, times and kinds are
 //! shown as they are; what of it matters is for `copy` and `checksum` to say.
+//!
+//! A view is for one build. It may answer for a file as it was when it first looked at it, so a new
+//! build opens a new view; whoever reads bytes under a digest checks them against it.
 
 use crate::root::{PathError, Root, is_absence};
-use crate::stat_index::{Known, Stamp, StatIndex, Window};
+use crate::stat_index::{Known, Stamp, StatIndex, ViewId, Window};
 use crate::walk::{Descend, Listed, preorder};
 use crate::{
     Content, ContentDigest, Filter, Kind, LinkId, Metadata, Node, RelPath, Time, View, Xattrs,
@@ -14,7 +17,7 @@ use crate::{
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -37,7 +40,7 @@ struct Moving {
 pub struct HostView {
     root: Root,
     filter: Option<Arc<dyn Filter>>,
-    stats: Option<Arc<StatIndex>>,
+    stats: Option<(Arc<StatIndex>, ViewId)>,
 }
 
 impl std::fmt::Debug for HostView {
@@ -62,7 +65,10 @@ impl HostView {
         Ok(HostView {
             root: Root::open(root)?,
             filter,
-            stats,
+            stats: stats.map(|stats| {
+                let id = stats.new_view();
+                (stats, id)
+            }),
         })
     }
 
@@ -91,7 +97,8 @@ impl HostView {
         if stat.kind != FileType::RegularFile {
             return None;
         }
-        self.stats.as_ref()?.find(path, &Stamp::of(stat))
+        let (stats, view) = self.stats.as_ref()?;
+        stats.find(path, &Stamp::of(stat), *view)
     }
 
     /// Whether the filter lets `path` be seen. A directory that is excluded is seen when something
@@ -129,16 +136,23 @@ impl HostView {
 
     /// The names of a directory that the filter does not leave out at first sight, sorted.
     fn entries(&self, directory: &RelPath) -> io::Result<Vec<Listed<()>>> {
-        let mut entries = self.root.entries(directory)?;
+        let opened = self.root.open_directory(directory)?;
+        self.entries_of(&opened, directory)
+    }
+
+    fn entries_of(&self, opened: &OwnedFd, directory: &RelPath) -> io::Result<Vec<Listed<()>>> {
+        let mut entries = sys::fs::read_dir(opened)
+            .map_err(|error| PathError::new("read directory", directory, error))?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut listed = Vec::with_capacity(entries.len());
         for entry in entries {
             let path = directory.join(&entry.name).map_err(io::Error::other)?;
             let is_dir = match entry.kind {
-                FileType::Unknown => {
-                    let stat = self.root.stat(&path)?;
-                    stat.is_some_and(|stat| stat.kind == FileType::Directory)
-                }
+                FileType::Unknown => match sys::fs::stat_at(opened, &*entry.name) {
+                    Ok(stat) => stat.kind == FileType::Directory,
+                    Err(error) if is_absence(&error) => continue,
+                    Err(error) => return Err(PathError::new("read", &path, error).into()),
+                },
                 kind => kind == FileType::Directory,
             };
             if let Some(descend) = self.descend(&path, is_dir) {
@@ -153,9 +167,8 @@ impl HostView {
     }
 
     fn list(&self, directory: &RelPath) -> io::Result<Vec<Listed<Node>>> {
-        let names = self.entries(directory)?;
-        let opened = self.root.directory(directory);
-        let opened = opened.map_err(|error| PathError::new("open", directory, error))?;
+        let opened = self.root.open_directory(directory)?;
+        let names = self.entries_of(&opened, directory)?;
         let mut listed = Vec::with_capacity(names.len());
         for Listed { path, descend, .. } in names {
             let name = path.name().unwrap_or_default();
@@ -191,11 +204,11 @@ impl HostView {
             let Some(digest) = digest.filter(|_| Stamp::of(&after) == stamp) else {
                 continue;
             };
-            if let Some(stats) = &self.stats
+            if let Some((stats, view)) = &self.stats
                 && Window::of(&file)?.admits(&stamp, began)
             {
                 let has_xattrs = !xattr::read(Target::Fd(file.as_fd()))?.is_empty();
-                stats.learn(path, stamp, Known { digest, has_xattrs });
+                stats.learn(path, stamp, Known { digest, has_xattrs }, *view);
             }
             return Ok(digest);
         }
@@ -247,11 +260,15 @@ impl View for HostView {
     }
 
     fn digest(&self, path: &RelPath, _node: &Node) -> io::Result<ContentDigest> {
-        if self.stats.is_some()
-            && let Some(stat) = self.root.stat(path)?
-            && let Some(known) = self.known(path, &stat)
-        {
-            return Ok(known.digest);
+        if let Some((stats, view)) = &self.stats {
+            if let Some(digest) = stats.seen(path, *view) {
+                return Ok(digest);
+            }
+            if let Some(stat) = self.root.stat(path)?
+                && let Some(known) = self.known(path, &stat)
+            {
+                return Ok(known.digest);
+            }
         }
         self.read_digest(path)
     }

@@ -129,20 +129,26 @@ impl Root {
         }
     }
 
+    /// Opens the directory at `path` for reading what is in it.
+    ///
+    /// # Errors
+    /// When it is no directory or cannot be read.
+    pub fn open_directory(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        let name = match path.is_root() {
+            true => b".",
+            false => path.as_bytes(),
+        };
+        open(&self.directory, name, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(|error| PathError::new("open directory", path, error).into())
+    }
+
     /// The entries of the directory at `path`, in the order of the file system.
     ///
     /// # Errors
     /// When it is no directory or cannot be read.
     pub fn entries(&self, path: &RelPath) -> io::Result<Vec<Entry>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let opened = match path.is_root() {
-            true => open(&self.directory, b".", flags),
-            false => self
-                .parent(path)
-                .and_then(|(parent, name)| open(&parent, name, flags)),
-        };
-        opened
-            .and_then(sys::fs::read_dir)
+        let opened = self.open_directory(path)?;
+        sys::fs::read_dir(opened)
             .map_err(|error| PathError::new("read directory", path, error).into())
     }
 

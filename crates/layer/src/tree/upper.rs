@@ -122,8 +122,8 @@ impl Upper {
 
     fn list(&self, directory: &RelPath) -> io::Result<Vec<Listed<Entry>>> {
         let parent = self.marks_of(directory)?;
-        let opened = self.root_dir().directory(directory)?;
-        let mut entries = self.root_dir().entries(directory)?;
+        let opened = self.root_dir().open_directory(directory)?;
+        let mut entries = sys::fs::read_dir(&opened)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let mut listed = Vec::with_capacity(entries.len());
         for entry in entries {
