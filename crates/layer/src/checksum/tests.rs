@@ -271,14 +271,14 @@ fn keys_are_stable() {
     assert_eq!(
         keys,
         [
-            "102c8a0bc84bae49",
-            "9933b5db183a308f",
-            "be581d0d6bba2f6f",
-            "1157bd5f4a98bc66",
-            "ddb549e886f3afe7",
-            "b92f68ebb3b4592e",
-            "14d707a156aeb056",
-            "ca5a39b538cf2002",
+            "4ff8fff5b31240cf",
+            "c49206c2867ce3cb",
+            "056091946da04e71",
+            "8f924a81db3a6280",
+            "26f25654ef1d31c5",
+            "2ae5040efe9800a3",
+            "765aad8f881fda0f",
+            "02b831acd7dc9c74",
         ]
     );
 }

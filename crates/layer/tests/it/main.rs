@@ -3,6 +3,7 @@
 
 mod apply;
 mod compress;
+mod copy;
 mod index;
 mod kernel;
 mod layers;
