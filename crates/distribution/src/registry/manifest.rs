@@ -34,15 +34,13 @@ struct TagPage {
 impl Registry {
     pub(crate) async fn resolve(&self, version: &Version) -> Result<Descriptor, RequestError> {
         let action = format!("resolve {}{version}", self.name);
-        let mut last = None;
         for mut visit in self.pull_visits(&action) {
-            match resolve_at(&mut visit, version).await {
-                Ok(descriptor) => return Ok(descriptor),
-                Err(failure) if visit.moves_on(&failure) => last = Some(visit.error(failure)),
-                Err(failure) => return Err(visit.error(failure)),
+            let outcome = resolve_at(&mut visit, version).await;
+            if let Some(settled) = visit.settle(outcome) {
+                return settled;
             }
         }
-        Err(last.expect("the last visit does not move on"))
+        unreachable!("the last visit does not move on")
     }
 
     pub(crate) async fn fetch_manifest(
@@ -50,15 +48,13 @@ impl Registry {
         version: &Version,
     ) -> Result<RawManifest, RequestError> {
         let action = format!("fetch the manifest {}{version}", self.name);
-        let mut last = None;
         for mut visit in self.pull_visits(&action) {
-            match fetch_at(&mut visit, version).await {
-                Ok(manifest) => return Ok(manifest),
-                Err(failure) if visit.moves_on(&failure) => last = Some(visit.error(failure)),
-                Err(failure) => return Err(visit.error(failure)),
+            let outcome = fetch_at(&mut visit, version).await;
+            if let Some(settled) = visit.settle(outcome) {
+                return settled;
             }
         }
-        Err(last.expect("the last visit does not move on"))
+        unreachable!("the last visit does not move on")
     }
 
     pub(crate) async fn push_manifest(
@@ -92,15 +88,13 @@ impl Registry {
 
     pub(crate) async fn tags(&self) -> Result<Vec<String>, RequestError> {
         let action = format!("list the tags of {}", self.name);
-        let mut last = None;
         for mut visit in self.pull_visits(&action) {
-            match tags_at(&mut visit).await {
-                Ok(tags) => return Ok(tags),
-                Err(failure) if visit.moves_on(&failure) => last = Some(visit.error(failure)),
-                Err(failure) => return Err(visit.error(failure)),
+            let outcome = tags_at(&mut visit).await;
+            if let Some(settled) = visit.settle(outcome) {
+                return settled;
             }
         }
-        Err(last.expect("the last visit does not move on"))
+        unreachable!("the last visit does not move on")
     }
 }
 

@@ -69,7 +69,7 @@ impl Registry {
         &self.name
     }
 
-    /// The hosts to pull from, in order.
+    /// The hosts to pull from, in order. The last one settles everything.
     fn pull_visits(&self, action: &str) -> Vec<Visit> {
         let policy = self.hosts.options.retry;
         let origins = match self.hosts.origin.get() {

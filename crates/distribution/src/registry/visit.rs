@@ -99,6 +99,18 @@ impl Visit {
         }
     }
 
+    /// What came of the visit; `None` when the next host is to be asked.
+    pub(crate) fn settle<T>(
+        &self,
+        outcome: Result<T, RegistryFailure>,
+    ) -> Option<Result<T, RequestError>> {
+        match outcome {
+            Ok(answer) => Some(Ok(answer)),
+            Err(failure) if self.moves_on(&failure) => None,
+            Err(failure) => Some(Err(self.error(failure))),
+        }
+    }
+
     pub(crate) fn error(&self, failure: RegistryFailure) -> RequestError {
         RequestError {
             host: self.endpoint.address.host(),

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distribution::{
-    Client, ClientOptions, FetchError, RawManifest, RegistryConfig, Repository, RetryPolicy,
+    BlobSource, Client, ClientOptions, FetchError, RawManifest, RegistryConfig, Repository,
+    RetryPolicy, Version,
 };
 use oci::{Descriptor, Digest, Document, ImageConfig, Index, Manifest, MediaType, Reference};
 use testkit::Registry;
@@ -150,4 +151,27 @@ fn with_config(host: &str, config: RegistryConfig) -> ClientOptions {
         registries: [(host.to_string(), config)].into(),
         ..options()
     }
+}
+
+/// Callers run many operations at once, on any thread.
+#[test]
+fn operations_can_be_spawned() {
+    fn spawnable<T: Send + 'static>(_: impl Future<Output = T> + Send) {}
+    let registry = Registry::start();
+    let repository = repository(&registry);
+    let (version, platform) = (
+        Version::Tag("1".into()),
+        "linux/amd64".parse().expect("platform"),
+    );
+    let descriptor = blob(b"");
+    let source = BlobSource::Bytes(Bytes::new());
+    let raw = sample().raw_manifest();
+    spawnable(repository.resolve(&version));
+    spawnable(repository.fetch_manifest(&version));
+    spawnable(repository.fetch_image(&version, &platform));
+    spawnable(fetch(&repository, &descriptor));
+    spawnable(repository.push_blob(&descriptor, &source, Some("a")));
+    spawnable(repository.push_manifest(&raw, &version));
+    spawnable(repository.check_push());
+    spawnable(repository.tags());
 }
