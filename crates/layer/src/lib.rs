@@ -3,10 +3,12 @@
 pub mod checksum;
 pub mod chmod;
 pub mod copy;
+mod empty;
 mod filter;
 #[cfg(test)]
 mod mem;
 pub mod compress;
+mod mismatch;
 mod model;
 mod nearest;
 
@@ -31,8 +33,10 @@ pub mod unpack;
 mod pack;
 mod runs;
 
+pub use empty::EmptyTree;
 pub use filter::Filter;
 pub use host::HostView;
+pub use mismatch::Mismatch;
 pub use model::*;
 pub use pack::{PackError, Packed, pack};
 pub use root::{PathError, Root};

@@ -6,7 +6,7 @@
 //!
 //! * A directory's contents go into the destination, anything else to the destination or, when
 //!   that is a directory, below it. A destination that is made is 0755 and 0:0 (or as `--chmod`
-//!   and `--chown` say), one that exists keeps what it has.
+//!   and `--chown` say), one that exists keeps what it has; either gets the time of the source.
 //! * Directories below a source directory give their metadata to those that exist already.
 //! * A file replaces anything but a directory, a directory nothing but a directory.
 //! * Every directory on the way to a change is in the layer with the metadata that it has; its

@@ -161,3 +161,24 @@ fn a_file_that_becomes_a_link_after_it_was_keyed_is_not_followed() {
     symlink(dir.path().join("secret"), context.join("d/file")).unwrap();
     assert!(view.open(&RelPath::new("d/file").unwrap()).is_err());
 }
+
+#[test]
+fn scratch_is_an_empty_directory() {
+    let selector = Selector {
+        paths: vec![b"/".to_vec()],
+        exclude: None,
+        naming: Naming::Contents,
+        origin: Origin::Tree,
+    };
+    let effect = Effect {
+        ignore_owner: false,
+        mode: None,
+    };
+    assert_eq!(
+        checksum(&layer::EmptyTree, &selector, &effect)
+            .unwrap()
+            .selection
+            .len(),
+        1
+    );
+}
