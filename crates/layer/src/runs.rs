@@ -122,8 +122,8 @@ mod tests {
                 len: 100,
             };
             let mut runs = Runs::new(&content);
-            let result = std::iter::from_fn(|| runs.next_run().transpose())
-                .collect::<io::Result<Vec<_>>>();
+            let result =
+                std::iter::from_fn(|| runs.next_run().transpose()).collect::<io::Result<Vec<_>>>();
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
     }

@@ -255,8 +255,7 @@ impl Writer<'_> {
             source.and_then(Errno::from_io_error)
         };
         let errno = Errno::from_io_error(error).or_else(|| inner(error));
-        self.options.refused == Refused::Report
-            && matches!(errno, Some(Errno::PERM | Errno::INVAL))
+        self.options.refused == Refused::Report && matches!(errno, Some(Errno::PERM | Errno::INVAL))
     }
 
     fn note(&self, add: impl FnOnce(&mut Unpacked)) {
@@ -310,6 +309,7 @@ fn fill(path: &RelPath, file: &File, data: &Data, size: u64) -> Result<(), Unpac
 /// Makes `to` share the blocks of a whole file; `false` where that cannot be.
 fn share(content: &Content, to: &File) -> io::Result<bool> {
     let is_whole = content.offset == 0
-        && content.len >= WORTH_SHARING && content.file.metadata()?.len() == content.len;
+        && content.len >= WORTH_SHARING
+        && content.file.metadata()?.len() == content.len;
     Ok(is_whole && sys::fs::clone_file(content.file.as_fd(), to.as_fd())?)
 }

@@ -167,7 +167,11 @@ impl Merger {
 
     /// Gives `place` to an inode. Only a directory over a directory keeps what is below.
     fn name(&mut self, place: RelPath, inode: usize, is_directory: bool) {
-        if !is_directory || self.kind(&place).is_some_and(|kind| *kind != Kind::Directory) {
+        if !is_directory
+            || self
+                .kind(&place)
+                .is_some_and(|kind| *kind != Kind::Directory)
+        {
             let below: Vec<RelPath> = self
                 .names
                 .range(&place..)
@@ -297,7 +301,10 @@ impl Merger {
     fn is_reachable(&self, path: &RelPath, gone: &BTreeSet<RelPath>) -> bool {
         ancestors(path).all(|ancestor| {
             let is_gone = gone.contains(&ancestor) && !self.is_directory(&ancestor);
-            !is_gone && self.kind(&ancestor).is_none_or(|kind| *kind == Kind::Directory)
+            !is_gone
+                && self
+                    .kind(&ancestor)
+                    .is_none_or(|kind| *kind == Kind::Directory)
         })
     }
 }

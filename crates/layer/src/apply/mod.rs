@@ -23,6 +23,7 @@ pub use archive::{archive_changes, is_archive};
 
 use crate::compress::Format;
 use crate::erofs::{IndexChange, IndexEntry};
+use crate::mismatch::Mismatch;
 use crate::tar::{self, FileData, ReadError};
 use merge::{Merged, Merger, Whiteouts};
 use oci::{DiffId, Digest};
@@ -123,14 +124,12 @@ pub enum ApplyError {
         reason: &'static str,
     },
     /// The bytes are not those that were asked for.
-    #[error("{what} is {found}, not {expected}")]
+    #[error("verify the {what}")]
     Digest {
         /// The blob or the layer.
         what: &'static str,
-        /// What was asked for.
-        expected: Digest,
-        /// What came.
-        found: Digest,
+        /// What was asked for, and what came.
+        source: Box<Mismatch>,
     },
     /// The layer could not be stored.
     #[error("store the layer")]
@@ -162,14 +161,9 @@ pub fn apply(
             stored.diff_id.digest(),
         ),
     ] {
-        if let Some(expected) = expected
-            && expected != found
-        {
-            return Err(ApplyError::Digest {
-                what,
-                expected,
-                found,
-            });
+        if let Some(expected) = expected {
+            Mismatch::check(expected, found)
+                .map_err(|source| ApplyError::Digest { what, source })?;
         }
     }
     let mut tail = Tail::behind(tar, stored.tar_len);

@@ -64,7 +64,11 @@ impl<'a> Blocks<'a> {
         while block.len() < MOST {
             let scanned = block.len();
             let step = STEP.min(MOST - scanned);
-            if self.tar.read(self.offset + scanned as u64, step, &mut block)? == 0 {
+            if self
+                .tar
+                .read(self.offset + scanned as u64, step, &mut block)?
+                == 0
+            {
                 break;
             }
             if let Some(cut) = find_cut(&mut hash, &block[scanned..]) {
@@ -106,7 +110,9 @@ mod tests {
 
     fn noise(len: usize, mut state: u64) -> Vec<u8> {
         std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         })
         .take(len)
@@ -129,7 +135,9 @@ mod tests {
             let content = noise(len, 1);
             let blocks = blocks(&content);
             assert_eq!(blocks.concat(), content);
-            let (last, rest) = blocks.split_last().map_or((0, &[][..]), |(l, r)| (l.len(), r));
+            let (last, rest) = blocks
+                .split_last()
+                .map_or((0, &[][..]), |(l, r)| (l.len(), r));
             assert!(last <= MOST);
             assert!(rest.iter().all(|b| (LEAST..=MOST).contains(&b.len())));
         }

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 
 /// Number of the form of our members: a change of the places of cuts, of the compressor or its
 /// version gets another one.
-const WRITER: u32 = 1;
+pub(super) const WRITER: u32 = 1;
 
 /// Magic, deflate, no flags, no time, no extra flags, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];

@@ -12,6 +12,7 @@ mod zstd;
 pub use decode::{Format, decoder};
 pub use gzip::{BlockCache, BlockKey};
 
+use crate::mismatch::Mismatch;
 use oci::{DiffId, Digest};
 use std::fs::File;
 use std::io::{self, Write};
@@ -44,6 +45,15 @@ impl Compression {
 
     /// zstd at its own default level.
     pub const ZSTD: Compression = Compression::Zstd { level: 3 };
+
+    /// A name for the bytes that this makes of a tar: equal names, equal bytes.
+    pub fn identity(self) -> String {
+        match self {
+            Compression::None => "none".into(),
+            Compression::Gzip { level } => format!("gzip {level} writer {}", gzip::WRITER),
+            Compression::Zstd { level } => format!("zstd {level} writer {}", zstd::WRITER),
+        }
+    }
 }
 
 /// A blob that was written.
@@ -73,12 +83,10 @@ pub enum CompressError {
         source: io::Error,
     },
     /// The stored tar is not what it was when it was written.
-    #[error("stored layer is {found}, not {expected}")]
+    #[error("read the stored layer, which is damaged")]
     Corrupt {
-        /// Digest under which it is stored.
-        expected: DiffId,
-        /// Digest of what is there.
-        found: DiffId,
+        /// Under which digest it is stored, and what it is.
+        source: Box<Mismatch>,
     },
     /// The compressor failed.
     #[error("compress with {format}")]
@@ -125,12 +133,8 @@ pub fn compress(
         Compression::Gzip { level } => gzip::compress(&tar, level, cache, &mut blob)?,
         Compression::Zstd { level } => zstd::compress(&tar, level, &mut blob)?,
     };
-    if found != diff_id {
-        return Err(CompressError::Corrupt {
-            expected: diff_id,
-            found,
-        });
-    }
+    Mismatch::check(diff_id.digest(), found.digest())
+        .map_err(|source| CompressError::Corrupt { source })?;
     blob.out
         .flush()
         .map_err(|source| CompressError::Write { source })?;

@@ -7,6 +7,9 @@ use oci::DiffId;
 use std::io::{self, Write};
 use zstd::stream::raw::CParameter;
 
+/// Number of the form of our frames: another version of libzstd or other parameters get another.
+pub(super) const WRITER: u32 = 1;
+
 /// log2 of the window: 8 MiB is the largest that every reader must take (RFC 8878, 3.1.1.1.2).
 const WINDOW_LOG: u32 = 23;
 

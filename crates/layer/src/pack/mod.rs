@@ -127,11 +127,7 @@ struct Known {
 /// When a file cannot be read or has other bytes than expected, when the format cannot express an
 /// entry, when the changes contradict each other, or when `tar` cannot be written. `tar` has no
 /// meaning then.
-pub fn pack(
-    changes: &[(RelPath, Change)],
-    times: Times,
-    tar: &File,
-) -> Result<Packed, PackError> {
+pub fn pack(changes: &[(RelPath, Change)], times: Times, tar: &File) -> Result<Packed, PackError> {
     let plan = Plan::new(changes, times)?;
     tar.set_len(0)?;
     tar.set_len(plan.tar_len())?;

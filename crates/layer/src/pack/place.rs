@@ -21,12 +21,7 @@ pub(super) fn place(plan: &Plan<'_>, times: Times, tar: &File) -> Result<Vec<Kno
         .collect()
 }
 
-fn one(
-    plan: &Plan<'_>,
-    entry: &Planned,
-    times: Times,
-    tar: &File,
-) -> Result<Known, PackError> {
+fn one(plan: &Plan<'_>, entry: &Planned, times: Times, tar: &File) -> Result<Known, PackError> {
     let Some(data) = plan.data(entry) else {
         return Ok(Known {
             content: (times == Times::Layer).then(|| ContentDigest(Sha256::digest(b"").into())),
@@ -56,12 +51,7 @@ fn one(
 }
 
 /// Any file, piece by piece.
-fn copied(
-    plan: &Plan<'_>,
-    entry: &Planned,
-    data: &Data,
-    tar: &File,
-) -> Result<Known, PackError> {
+fn copied(plan: &Plan<'_>, entry: &Planned, data: &Data, tar: &File) -> Result<Known, PackError> {
     let (path, _) = plan.change(entry);
     let mut hasher = Sha256::new();
     match open(path, data, entry.data_len)? {
@@ -72,10 +62,7 @@ fn copied(
         Source::Range(content) => {
             let mut position = entry.data_offset();
             let mut runs = Runs::new(&content);
-            while let Some(run) = runs
-                .next_run()
-                .map_err(|source| read_error(path, source))?
-            {
+            while let Some(run) = runs.next_run().map_err(|source| read_error(path, source))? {
                 position += match run {
                     Run::Hole(len) => {
                         super::write::zeros(len, |zeros| hasher.update(zeros));
@@ -98,12 +85,7 @@ fn copied(
 }
 
 /// A compiled Python file. Its source's time does not count as content.
-fn compiled(
-    plan: &Plan<'_>,
-    entry: &Planned,
-    data: &Data,
-    tar: &File,
-) -> Result<Known, PackError> {
+fn compiled(plan: &Plan<'_>, entry: &Planned, data: &Data, tar: &File) -> Result<Known, PackError> {
     let (path, _) = plan.change(entry);
     let mut bytes = match open(path, data, entry.data_len)? {
         Source::Memory(bytes) => bytes.to_vec(),

@@ -3,9 +3,7 @@
 use super::PackError;
 use crate::model::{Change, ContentDigest, Data, Kind, Metadata, Node, RelPath, Time, Xattrs};
 use crate::pyc;
-use crate::tar::{
-    Header, OPAQUE_MARKER, TRAILER, TypeFlag, WHITEOUT_PREFIX, encode, padded,
-};
+use crate::tar::{Header, OPAQUE_MARKER, TRAILER, TypeFlag, WHITEOUT_PREFIX, encode, padded};
 use crate::times::Times;
 use sha2::{Digest, Sha256};
 
@@ -113,7 +111,10 @@ impl<'a> Plan<'a> {
             Change::Put { node, .. } if node.kind == (Kind::File { size: 0 }) => Some(empty),
             _ => None,
         };
-        self.changes.iter().map(|(_, change)| digest(change)).collect()
+        self.changes
+            .iter()
+            .map(|(_, change)| digest(change))
+            .collect()
     }
 
     /// Bytes of a regular file's data, where there are any.
@@ -140,7 +141,10 @@ impl<'a> Plan<'a> {
 
     /// The inode that an entry's header describes: `Some(None)` for a whiteout, `None` when there
     /// is no entry.
-    #[expect(clippy::option_option, reason = "no entry, an entry without inode, with one")]
+    #[expect(
+        clippy::option_option,
+        reason = "no entry, an entry without inode, with one"
+    )]
     fn inode(
         &self,
         path: &RelPath,

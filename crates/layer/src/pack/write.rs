@@ -129,7 +129,10 @@ impl Writer<'_> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the bytes, and the digests of their files")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the bytes, and the digests of their files"
+    )]
     fn batch(
         &self,
         range: Range<usize>,
@@ -191,10 +194,7 @@ impl Writer<'_> {
     fn large(&self, index: usize, sink: &Sink<Piece, PackError>) -> Result<(), Stop<PackError>> {
         let (entry, known) = (&self.plan.entries[index], self.known[index]);
         let (path, _) = self.plan.change(entry);
-        let header = self
-            .plan
-            .headers(entry, self.clock)
-            .map_err(Stop::Error)?;
+        let header = self.plan.headers(entry, self.clock).map_err(Stop::Error)?;
         self.write(&header, entry.offset)?;
         sink.put(Piece::Bytes(header))?;
         let Some(data) = self.plan.data(entry) else {

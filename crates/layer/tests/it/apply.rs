@@ -48,7 +48,10 @@ fn check(archive: Archive, expect: &[&str]) {
 #[track_caller]
 fn check_refused(archive: Archive, reason: &str) {
     let error = applied(&archive.end()).unwrap_err().to_string();
-    assert!(error.contains(reason), "{error:?} says nothing of {reason:?}");
+    assert!(
+        error.contains(reason),
+        "{error:?} says nothing of {reason:?}"
+    );
 }
 
 fn new() -> Archive {
@@ -63,8 +66,14 @@ fn directory(archive: Archive, path: &str) -> Archive {
 fn the_last_of_several_entries_wins() {
     check(new().file("a", b"1").file("a", b"2"), &["/a file 2"]);
     check(new().file("./a", b"1").file("/a", b"2"), &["/a file 2"]);
-    check(directory(new(), "d/").file("d/a", b"1").file("d", b"2"), &["/d file 2"]);
-    check(directory(new().file("d", b"1"), "d/").file("d/a", b"2"), &["/d dir", "/d/a file 2"]);
+    check(
+        directory(new(), "d/").file("d/a", b"1").file("d", b"2"),
+        &["/d file 2"],
+    );
+    check(
+        directory(new().file("d", b"1"), "d/").file("d/a", b"2"),
+        &["/d dir", "/d/a file 2"],
+    );
     check(
         directory(directory(new(), "d/").file("d/a", b"1"), "d/"),
         &["/d dir", "/d/a file 1"],
@@ -74,16 +83,28 @@ fn the_last_of_several_entries_wins() {
 #[test]
 fn hard_links_keep_what_they_were_made_to() {
     let link = |archive: Archive, path: &str, to: &str| archive.entry(b'1', path, to, b"");
-    check(link(new().file("a", b"1"), "b", "a"), &["/a file 1", "/b is /a"]);
-    check(link(new().file("b", b"1"), "a", "b"), &["/a file 1", "/b is /a"]);
+    check(
+        link(new().file("a", b"1"), "b", "a"),
+        &["/a file 1", "/b is /a"],
+    );
+    check(
+        link(new().file("b", b"1"), "a", "b"),
+        &["/a file 1", "/b is /a"],
+    );
     check(
         link(new().file("a", b"1"), "b", "a").file("a", b"2"),
         &["/a file 2", "/b file 1"],
     );
     check(link(new().file("a", b"1"), "a", "a"), &["/a file 1"]);
-    check(link(new().file("a", b"1"), "b", "../../a"), &["/a file 1", "/b is /a"]);
+    check(
+        link(new().file("a", b"1"), "b", "../../a"),
+        &["/a file 1", "/b is /a"],
+    );
     check_refused(link(new(), "b", "a"), "hard link to nothing");
-    check_refused(link(directory(new(), "d/"), "b", "d"), "hard link to a directory");
+    check_refused(
+        link(directory(new(), "d/"), "b", "d"),
+        "hard link to a directory",
+    );
     check_refused(link(new(), "b", "/"), "hard link to the root");
 }
 
@@ -102,12 +123,23 @@ fn whiteouts_speak_of_the_layers_below() {
         directory(new().file(".wh.d", b""), "d/").file("d/a", b"1"),
         &["/d dir opaque", "/d/a file 1"],
     );
-    check(new().file("d/a", b"1").file(".wh.d", b""), &["/d dir opaque", "/d/a file 1"]);
+    check(
+        new().file("d/a", b"1").file(".wh.d", b""),
+        &["/d dir opaque", "/d/a file 1"],
+    );
     // Below what is gone or replaced there is nothing to say.
     check(new().file("d/.wh.a", b"").file(".wh.d", b""), &["/d gone"]);
     check(new().file("d/.wh.a", b"").file("d", b"1"), &["/d file 1"]);
-    check(new().file("d/.wh.a", b"").file("d/.wh..wh..opq", b""), &["/d dir opaque"]);
-    check(new().file(".wh..wh.aufs", b"").file(".wh..wh.plnk/1.2", b""), &[]);
+    check(
+        new().file("d/.wh.a", b"").file("d/.wh..wh..opq", b""),
+        &["/d dir opaque"],
+    );
+    check(
+        new()
+            .file(".wh..wh.aufs", b"")
+            .file(".wh..wh.plnk/1.2", b""),
+        &[],
+    );
     check_refused(new().file(".wh.", b""), "whites out no name");
     check_refused(new().file(".wh...", b""), "whites out no name");
     check_refused(new().file(".wh.d/a", b""), "below a whiteout");
@@ -115,7 +147,10 @@ fn whiteouts_speak_of_the_layers_below() {
 
 #[test]
 fn paths_stay_inside() {
-    check(new().file("../../etc/passwd", b"1"), &["/etc/passwd file 1"]);
+    check(
+        new().file("../../etc/passwd", b"1"),
+        &["/etc/passwd file 1"],
+    );
     check(new().file("/etc/../../x", b"1"), &["/x file 1"]);
     let link = |path: &str, to: &str| new().entry(b'2', path, to, b"");
     check(
@@ -123,15 +158,25 @@ fn paths_stay_inside() {
         &["/d -> /../../e", "/e/a file 1"],
     );
     check(
-        link("x/d", "../e").file("x/d/a", b"1").file("x/d/.wh.b", b""),
+        link("x/d", "../e")
+            .file("x/d/a", b"1")
+            .file("x/d/.wh.b", b""),
         &["/e/a file 1", "/e/b gone", "/x/d -> ../e"],
     );
     check(link("d", "e").file("d", b"1"), &["/d file 1"]);
-    check(directory(link("d", "e"), "d/").file("d/a", b"1"), &["/d dir", "/d/a file 1"]);
+    check(
+        directory(link("d", "e"), "d/").file("d/a", b"1"),
+        &["/d dir", "/d/a file 1"],
+    );
     check_refused(link("d", "d").file("d/a", b"1"), "too many links");
     check_refused(new().file("f", b"1").file("f/a", b"2"), "no directory");
     check_refused(new().file("..", b"1"), "only a directory");
-    check_refused(new().pax(b'x', &[("path", &"n".repeat(256))]).file("a", b""), "255");
+    check_refused(
+        new()
+            .pax(b'x', &[("path", &"n".repeat(256))])
+            .file("a", b""),
+        "255",
+    );
 }
 
 #[test]
@@ -147,7 +192,10 @@ fn attributes_of_the_host_are_dropped() {
     let Edit::Put { inode, .. } = &layer[&RelPath::new("a").unwrap()] else {
         panic!("no file");
     };
-    assert_eq!(inode.metadata.xattrs, [(b"user.mine".to_vec(), b"kept".to_vec())].into());
+    assert_eq!(
+        inode.metadata.xattrs,
+        [(b"user.mine".to_vec(), b"kept".to_vec())].into()
+    );
 }
 
 #[test]
@@ -155,7 +203,11 @@ fn sparse_files_lie_behind_the_tar() {
     let map = format!("0,4,{},4", 256 << 20);
     let size = ((256 << 20) + 4).to_string();
     let records = [("GNU.sparse.map", map.as_str()), ("GNU.sparse.size", &size)];
-    let archive = new().pax(b'x', &records).file("sparse", b"headtail").file("z", b"1").end();
+    let archive = new()
+        .pax(b'x', &records)
+        .file("sparse", b"headtail")
+        .file("z", b"1")
+        .end();
     let (applied, stored) = applied(&archive).unwrap();
     assert_eq!(applied.tar_len, archive.len() as u64);
     assert!(applied.stored_len > 256 << 20);
@@ -165,7 +217,9 @@ fn sparse_files_lie_behind_the_tar() {
         panic!("no file");
     };
     let mut tail = [0; 4];
-    stored.read_exact_at(&mut tail, data_offset.unwrap() + (256 << 20)).unwrap();
+    stored
+        .read_exact_at(&mut tail, data_offset.unwrap() + (256 << 20))
+        .unwrap();
     assert_eq!(&tail, b"tail");
 }
 
@@ -226,7 +280,11 @@ fn damaged_streams_are_errors() {
             let result = applied(&blob[..cut]);
             // Nothing at all is an archive without entries.
             let is_empty = cut == 0;
-            assert_eq!(result.is_ok(), whole || is_empty, "{format:?} {cut} {tar_ends_early}");
+            assert_eq!(
+                result.is_ok(),
+                whole || is_empty,
+                "{format:?} {cut} {tar_ends_early}"
+            );
         }
     }
 }
@@ -244,8 +302,14 @@ fn only_the_expected_layer_is_taken() {
     };
     apply(blob.as_slice(), &stored, right, &limits).unwrap();
     for expected in [
-        Expected { blob: Some(wrong), ..right },
-        Expected { diff_id: Some(oci::DiffId::new(wrong)), ..right },
+        Expected {
+            blob: Some(wrong),
+            ..right
+        },
+        Expected {
+            diff_id: Some(oci::DiffId::new(wrong)),
+            ..right
+        },
     ] {
         let result = apply(blob.as_slice(), &stored, expected, &limits);
         assert!(matches!(result, Err(ApplyError::Digest { .. })));
@@ -294,7 +358,14 @@ fn archives_are_told_by_their_content() {
     for (_, blob) in in_every_format(&tar) {
         assert!(is_archive(&content(&blob)).unwrap());
     }
-    for other in [&b""[..], b"text", &[0; 1024], &gzip(b"text"), &gzip(b"")[..5], &[b'a'; 600]] {
+    for other in [
+        &b""[..],
+        b"text",
+        &[0; 1024],
+        &gzip(b"text"),
+        &gzip(b"")[..5],
+        &[b'a'; 600],
+    ] {
         assert!(!is_archive(&content(other)).unwrap());
     }
 }
@@ -302,7 +373,12 @@ fn archives_are_told_by_their_content() {
 #[test]
 fn archives_are_extracted_without_whiteouts() {
     let map = [("GNU.sparse.map", "2,1"), ("GNU.sparse.size", "4")];
-    let tar = new().file("d/.wh.a", b"1").pax(b'x', &map).file("s", b"x").file("z", b"3").end();
+    let tar = new()
+        .file("d/.wh.a", b"1")
+        .pax(b'x', &map)
+        .file("s", b"x")
+        .file("z", b"3")
+        .end();
     for (_, blob) in in_every_format(&tar) {
         let scratch = Arc::new(tempfile::tempfile().unwrap());
         let changes = archive_changes(&content(&blob), &scratch, &Limits::default()).unwrap();

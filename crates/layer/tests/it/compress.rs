@@ -12,11 +12,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn corpus(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
     let words: Vec<Vec<u8>> = (0..2000)
-        .map(|_| (0..2 + next() % 9).map(|_| b'a' + (next() % 26) as u8).collect())
+        .map(|_| {
+            (0..2 + next() % 9)
+                .map(|_| b'a' + (next() % 26) as u8)
+                .collect()
+        })
         .collect();
     let mut bytes = Vec::with_capacity(len + 16);
     while bytes.len() < len {
@@ -54,7 +60,9 @@ fn compressed(
 fn gunzip(blob: &[u8]) -> Vec<u8> {
     // One member only: readers that stop at its end must see everything.
     let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(blob).read_to_end(&mut bytes).unwrap();
+    flate2::read::GzDecoder::new(blob)
+        .read_to_end(&mut bytes)
+        .unwrap();
     bytes
 }
 
@@ -65,7 +73,13 @@ fn blobs_are_what_was_compressed() {
     let noise: Vec<u8> = (0..3 * MIB as u64)
         .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 51) as u8)
         .collect();
-    for bytes in [Vec::new(), b"x".to_vec(), corpus(5 * MIB), vec![0; 9 * MIB], noise] {
+    for bytes in [
+        Vec::new(),
+        b"x".to_vec(),
+        corpus(5 * MIB),
+        vec![0; 9 * MIB],
+        noise,
+    ] {
         let (_, plain) = compressed(&bytes, Compression::None, None);
         assert!(plain == bytes);
         for level in [0, 1, 4, 9] {
@@ -95,7 +109,16 @@ fn golden_blobs() {
     ]
     .map(digest)
     .to_vec();
-    let golden: [&str; 0] = [];
+    let golden = [
+        "sha256:a252c67f84eec8062a447f8f3c4a508a0463cd8556d648649caa47f3b640f6d9",
+        "sha256:b2f70c228fff9c3a30365bc0e2e202180cda37af2ce1098fb7a05d7e0c9ff853",
+        "sha256:1d02a54f24086aac9db31cd7e7fc6ee597308ed930a2fc58634588e4f771f025",
+        "sha256:23844150bb90280e3caf975b292c560a29d990aae062750d66fa880b1c9c9bfd",
+        "sha256:56e27e6a3968eec96719d850de3e602253a00b98c380246c770b7193399ed149",
+        "sha256:2b633010b2699c24f552f55f358cb2ff905876afb02e82840a7f6b2c6e3c67ab",
+        "sha256:bfce1e4ff9459868ecb895da64edd79682ca59f4c88fb833a796faf2fc3d3507",
+        "sha256:2d9173a529542f7271fd4d61e8692ab1af365f002cca62aa2881c674f7f4a075",
+    ];
     assert_eq!(found, golden);
 }
 
@@ -110,7 +133,11 @@ fn other_readers_take_the_member() {
         .stdin(File::open(path.path()).unwrap())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -123,7 +150,10 @@ fn a_damaged_tar_makes_no_blob() {
         let result = compress(&tar, len, other, compression, None, &mut Vec::new());
         assert!(matches!(result, Err(CompressError::Corrupt { .. })));
     }
-    for compression in [Compression::Gzip { level: 10 }, Compression::Zstd { level: 23 }] {
+    for compression in [
+        Compression::Gzip { level: 10 },
+        Compression::Zstd { level: 23 },
+    ] {
         let result = compress(&tar, 1, other, compression, None, &mut Vec::new());
         assert!(matches!(result, Err(CompressError::Level { .. })));
     }
@@ -138,7 +168,8 @@ struct Memory {
 impl BlockCache for Memory {
     fn get(&self, key: &BlockKey) -> Option<Vec<u8>> {
         let found = self.blocks.lock().unwrap().get(key).cloned();
-        self.hits.fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
+        self.hits
+            .fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
         found
     }
 
@@ -158,7 +189,10 @@ fn blocks_are_compressed_once() {
     let (without, _) = compressed(&bytes, Compression::GZIP, None);
     assert_eq!(with, without);
     let new = cache.blocks.lock().unwrap().len() - before;
-    assert!(new <= 3 && cache.hits.load(Ordering::Relaxed) >= before - 3, "{new} of {before}");
+    assert!(
+        new <= 3 && cache.hits.load(Ordering::Relaxed) >= before - 3,
+        "{new} of {before}"
+    );
     // Another level has other blocks.
     compressed(&bytes, Compression::Gzip { level: 6 }, Some(&cache));
     assert!(cache.blocks.lock().unwrap().len() > before + new);

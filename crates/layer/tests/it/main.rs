@@ -1,6 +1,8 @@
 //! Layers and trees through the crate's public face: against a pure specification, and with the
 //! kernel as oracle where there is one.
 
+#![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
+
 mod apply;
 mod compress;
 mod copy;

@@ -87,17 +87,31 @@ fn golden_layer() {
     let changes = [
         other("bin", Kind::Directory, false),
         with_xattr,
-        (path("bin/zool"), Change::Link { to: path("bin/tool") }),
+        (
+            path("bin/zool"),
+            Change::Link {
+                to: path("bin/tool"),
+            },
+        ),
         other("etc", Kind::Directory, true),
         file(&long, b"long name"),
         file("etc/\u{fc}", b"not ASCII"),
         (path("gone"), Change::Whiteout),
-        other("link", Kind::Symlink { target: b"bin/tool".to_vec() }, false),
+        other(
+            "link",
+            Kind::Symlink {
+                target: b"bin/tool".to_vec(),
+            },
+            false,
+        ),
         other("null", Kind::CharDevice { major: 1, minor: 3 }, false),
         other("socket", Kind::Socket, false),
     ];
     let (packed, tar) = packed(&changes, Times::Layer);
-    assert_eq!(packed.time.unwrap().seconds / 31_536_000, 946_684_800 / 31_536_000);
+    assert_eq!(
+        packed.time.unwrap().seconds / 31_536_000,
+        946_684_800 / 31_536_000
+    );
     assert_eq!(packed.index.len(), 9);
     assert_eq!(packed.digests.iter().flatten().count(), 3);
     let mut names = Vec::new();
@@ -107,13 +121,21 @@ fn golden_layer() {
         names.push(String::from_utf8(entry.path).unwrap());
     }
     let expect = [
-        "bin/", "bin/tool", "bin/zool", "etc/", "etc/.wh..wh..opq", &long, "etc/\u{fc}",
-        ".wh.gone", "link", "null",
+        "bin/",
+        "bin/tool",
+        "bin/zool",
+        "etc/",
+        "etc/.wh..wh..opq",
+        &long,
+        "etc/\u{fc}",
+        ".wh.gone",
+        "link",
+        "null",
     ];
     assert_eq!(names, expect);
     assert_eq!(
         packed.diff_id.to_string(),
-        "GOLDEN"
+        "sha256:ab769a4894c28886d00a812a8c51632d8c6163973832e68e23549938ee8645e4"
     );
 }
 
@@ -149,7 +171,9 @@ fn what_no_layer_can_say_is_refused() {
     check_refused(&[bare], "no data");
     let mut odd = file("a", b"");
     if let Change::Put { node, .. } = &mut odd.1 {
-        node.metadata.xattrs.insert(b"user.a=b".to_vec(), Vec::new());
+        node.metadata
+            .xattrs
+            .insert(b"user.a=b".to_vec(), Vec::new());
     }
     check_refused(&[odd], "user.a=b");
 }
@@ -289,7 +313,10 @@ fn compiled_python_follows_its_source() {
     let time = first.time.unwrap().seconds;
     assert_eq!((recorded, index), (time, time));
     let (second, ..) = layer_with(2000, 2000, 0);
-    assert_eq!(first.diff_id, second.diff_id, "the time of the source is no content");
+    assert_eq!(
+        first.diff_id, second.diff_id,
+        "the time of the source is no content"
+    );
     // Stale, or checked by hash: left alone.
     let (_, recorded, index) = layer_with(1000, 999, 0);
     assert_eq!((recorded, index), (999, 1000));
@@ -316,5 +343,9 @@ fn holes_stay_holes() {
     let (_, tar) = packed(&[(path("lastlog"), change)], Times::Layer);
     let metadata = tar.metadata().unwrap();
     assert!(metadata.len() > len);
-    assert!(metadata.blocks() * 512 < 4 << 20, "{} blocks", metadata.blocks());
+    assert!(
+        metadata.blocks() * 512 < 4 << 20,
+        "{} blocks",
+        metadata.blocks()
+    );
 }

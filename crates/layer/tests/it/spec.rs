@@ -65,7 +65,7 @@ pub(crate) fn diff(lower: &Tree, upper: &Tree, opaque: impl Fn(&RelPath) -> bool
         std::iter::successors(Some(path.clone()), RelPath::parent)
             .any(|path| is_directory(lower, &path) && is_directory(upper, &path) && opaque(&path))
     };
-    for (path, _) in lower {
+    for path in lower.keys() {
         let parent_survives = path
             .parent()
             .is_none_or(|parent| is_directory(upper, &parent) && !renewed(&parent));
@@ -205,7 +205,10 @@ pub(crate) fn changes_of_index(
 pub(crate) fn bytes_of(data: &Data) -> Vec<u8> {
     let read = |content: &Content| {
         let mut bytes = vec![0; usize::try_from(content.len).unwrap()];
-        content.file.read_exact_at(&mut bytes, content.offset).unwrap();
+        content
+            .file
+            .read_exact_at(&mut bytes, content.offset)
+            .unwrap();
         bytes
     };
     match data {
@@ -251,7 +254,10 @@ pub(crate) mod generate {
             0..2,
         );
         let id = prop::sample::select(vec![0, 1000, 2_097_151, 2_097_152, u32::MAX - 1]);
-        let mtime = (-5_i64..2_000_000_000, prop::sample::select(vec![0_u32, 5, 999_999_999]));
+        let mtime = (
+            -5_i64..2_000_000_000,
+            prop::sample::select(vec![0_u32, 5, 999_999_999]),
+        );
         (0_u32..0o10000, id.clone(), id, mtime, xattrs).prop_map(
             |(mode, uid, gid, (seconds, nanos), xattrs)| Metadata {
                 mode,

@@ -95,7 +95,10 @@ fn check(archive: Vec<u8>, expect: Result<&[(&str, u64)], &str>) {
         }
         (Err(error), Err(expect)) => {
             let error = error.to_string();
-            assert!(error.contains(expect), "{error:?} says nothing of {expect:?}");
+            assert!(
+                error.contains(expect),
+                "{error:?} says nothing of {expect:?}"
+            );
         }
         (found, expect) => panic!("found {found:?}, expected {expect:?}"),
     }
@@ -150,22 +153,39 @@ fn what_readers_disagree_about_is_refused() {
     let x = |records: &[(&str, &str)]| new().pax(b'x', records);
     for (archive, reason) in [
         (x(&[]).pax(b'x', &[]).file("a", b""), "two extended headers"),
-        (new().pax(b'g', &[("path", "b")]).file("a", b""), "global path"),
-        (new().pax(b'g', &[("size", "9")]).file("a", b""), "global path or size"),
         (
-            x(&[("path", "b")]).entry(b'L', "L", "", b"c\0").file("a", b""),
+            new().pax(b'g', &[("path", "b")]).file("a", b""),
+            "global path",
+        ),
+        (
+            new().pax(b'g', &[("size", "9")]).file("a", b""),
+            "global path or size",
+        ),
+        (
+            x(&[("path", "b")])
+                .entry(b'L', "L", "", b"c\0")
+                .file("a", b""),
             "paths that differ",
         ),
         (
-            new().entry(b'L', "L", "", b"c\0").entry(b'L', "L", "", b"d\0").file("a", b""),
+            new()
+                .entry(b'L', "L", "", b"c\0")
+                .entry(b'L', "L", "", b"d\0")
+                .file("a", b""),
             "two long names",
         ),
         (new().file("a/", b"data"), "ends in a slash"),
         (x(&[("path", "a\0b")]).file("a", b""), "extended header"),
         (x(&[("size", "-1")]).file("a", b""), "extended header"),
         (x(&[("size", "1x")]).file("a", b""), "extended header"),
-        (x(&[("uid", "4294967296")]).file("a", b""), "extended header"),
-        (new().entry(b'x', "x", "", b"9 a=b\n").file("a", b""), "extended header"),
+        (
+            x(&[("uid", "4294967296")]).file("a", b""),
+            "extended header",
+        ),
+        (
+            new().entry(b'x', "x", "", b"9 a=b\n").file("a", b""),
+            "extended header",
+        ),
         (new().entry(b'2', "a", "", b""), "empty link"),
         (new().entry(b'M', "a", "", b""), "unsupported type 'M'"),
         (new().file("", b""), "empty path"),
@@ -202,13 +222,21 @@ fn limits_hold() {
         }
     };
     let limits = Limits::default();
-    let small = Limits { entries: 1, ..limits };
+    let small = Limits {
+        entries: 1,
+        ..limits
+    };
     let archive = Archive::default().file("a", b"").file("b", b"");
     assert!(with(archive, small).contains("1 entries"));
     let archive = Archive::default().file("a", &[1; 5000]);
-    let small = Limits { total: 4000, ..limits };
+    let small = Limits {
+        total: 4000,
+        ..limits
+    };
     assert!(with(archive, small).contains("4000 bytes"));
-    let archive = Archive::default().pax(b'x', &[("path", &"p/".repeat(3000))]).file("a", b"");
+    let archive = Archive::default()
+        .pax(b'x', &[("path", &"p/".repeat(3000))])
+        .file("a", b"");
     assert!(with(archive, limits).contains("4096 bytes of path"));
     let mut archive = Archive::default();
     archive.header(b'x', "x", "", 1 << 30);
@@ -216,7 +244,11 @@ fn limits_hold() {
     let archive = Archive::default()
         .pax(
             b'x',
-            &[("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "9")],
+            &[
+                ("GNU.sparse.major", "1"),
+                ("GNU.sparse.minor", "0"),
+                ("GNU.sparse.realsize", "9"),
+            ],
         )
         .file("a", b"99999999999\n");
     assert!(with(archive, limits).contains("segments"));
@@ -233,7 +265,9 @@ fn sparse_maps_that_overlap_or_overflow_are_refused() {
         ("0,4,8", "8", 4),
     ] {
         let records = [("GNU.sparse.map", map), ("GNU.sparse.size", size)];
-        let archive = Archive::default().pax(b'x', &records).file("a", &vec![1; data]);
+        let archive = Archive::default()
+            .pax(b'x', &records)
+            .file("a", &vec![1; data]);
         assert!(read(&archive.end()).is_err(), "{map}");
     }
 }
@@ -260,7 +294,9 @@ fn sparse_forms_of_pax() {
         (&two[..], &in_data, 2048),
     ] {
         let records: Vec<_> = common.iter().chain(records).copied().collect();
-        let archive = Archive::default().pax(b'x', &records).file("GNUSparseFile.0/real", data);
+        let archive = Archive::default()
+            .pax(b'x', &records)
+            .file("GNUSparseFile.0/real", data);
         let entries = read(&archive.file("after", b"").end()).unwrap();
         assert_eq!(entries[0].path, b"real");
         let sparse = Some(map.clone());
@@ -301,7 +337,11 @@ fn gnu_tar(root: &Path, arguments: &[&str]) -> Vec<u8> {
         .arg(".")
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 

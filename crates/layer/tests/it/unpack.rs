@@ -24,10 +24,18 @@ fn check(root: &Path, tree: &Tree) {
         let host = host(root, path);
         let found = std::fs::symlink_metadata(&host).unwrap();
         let metadata = &inode.metadata;
-        assert_eq!((found.uid(), found.gid()), (metadata.uid, metadata.gid), "{path}");
+        assert_eq!(
+            (found.uid(), found.gid()),
+            (metadata.uid, metadata.gid),
+            "{path}"
+        );
         assert_eq!(found.mode() & 0o7777, metadata.mode, "{path}");
         let time = (found.mtime(), u32::try_from(found.mtime_nsec()).unwrap());
-        assert_eq!(time, (metadata.mtime.seconds, metadata.mtime.nanos), "{path}");
+        assert_eq!(
+            time,
+            (metadata.mtime.seconds, metadata.mtime.nanos),
+            "{path}"
+        );
         let kind = found.file_type();
         match &inode.kind {
             Kind::Directory => assert!(kind.is_dir()),
