@@ -5,6 +5,7 @@
 //! files, and no public name server is ever put in the place of one that is missing.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -178,10 +179,10 @@ impl Connector {
         }
     }
 
-    /// Arguments that connect the namespace of process `pid`, in the foreground.
+    /// Arguments that connect the namespace of process `pid`, which is also standard input, in the
+    /// foreground.
     fn arguments(&self, pid: i32) -> Vec<String> {
         let pid = pid.to_string();
-        let namespace = format!("/proc/{pid}/ns/net");
         let words: &[&str] = match self {
             Connector::Pasta(_) => &[
                 "--config-net",
@@ -197,7 +198,8 @@ impl Connector {
                 "--runas=0",
                 "--netns-only",
                 "--netns",
-                &namespace,
+                // Opened for it: it gives up the right to look into other processes first.
+                "/proc/self/fd/0",
             ],
             Connector::Slirp4netns(_) => &[
                 "--configure",
@@ -224,10 +226,11 @@ pub(crate) struct Connection(Child);
 impl Connection {
     /// Connects the network namespace of process `pid` and waits until it has a default route.
     pub(crate) fn open(connector: &Connector, pid: i32) -> io::Result<Connection> {
+        let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
         let child = Command::new(connector.program())
             .args(connector.arguments(pid))
             .env_clear()
-            .stdin(Stdio::null())
+            .stdin(Stdio::from(namespace))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;

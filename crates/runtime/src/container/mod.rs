@@ -18,13 +18,14 @@ pub(crate) use tree::settle_work;
 use crate::message::{During, Failure, Notice, SetUpError};
 use crate::spec::{Io, Network, ProcessSpec};
 use crate::wire;
+use mounts::Prepared;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use sys::fs::Mode;
-use sys::mount::{Attributes, RootMount};
-use target::Targets;
+use sys::mount::Attributes;
+use target::{Shape, Targets};
 use tree::{Staging, mount_tree};
 
 /// Becomes the program. Returns only to say why that failed.
@@ -68,20 +69,22 @@ fn set_up(
 /// Mounts everything and makes it the root of this process.
 fn build_tree(spec: &ProcessSpec, channel: &mut UnixStream) -> Result<(), SetUpError> {
     let mut staging = Staging::new()?;
-    let stubs = stub_paths(spec);
-    let stubs: Vec<(&Path, bool)> = stubs
-        .iter()
-        .map(|(path, dir)| (path.as_path(), *dir))
+    let devices = spec.devices.iter().map(Prepared::device);
+    let mut prepared = devices.collect::<Result<Vec<_>, _>>()?;
+    for mount in &spec.mounts {
+        prepared.push(Prepared::mount(&mut staging, mount)?);
+    }
+    let fixed = filesystems::MOUNT_POINTS.map(|path| (Path::new(path), Shape::Directory));
+    let stubs: Vec<_> = fixed
+        .into_iter()
+        .chain(prepared.iter().map(Prepared::stub))
         .collect();
     let root = mount_tree(&mut staging, &spec.root, &stubs)?;
     let upper = root.upper.as_ref().map(AsFd::as_fd);
     let mut targets = Targets::new(root.root.as_fd(), upper);
     filesystems::mount_all(&mut targets, spec)?;
-    for device in &spec.devices {
-        mounts::mount_device(&mut targets, device)?;
-    }
-    for mount in &spec.mounts {
-        mounts::mount_one(&mut targets, &mut staging, mount)?;
+    for mount in &prepared {
+        mount.attach(&mut targets)?;
     }
     if spec.security.masked_paths {
         filesystems::mask(&targets, &mut staging)?;
@@ -102,18 +105,6 @@ fn build_tree(spec: &ProcessSpec, channel: &mut UnixStream) -> Result<(), SetUpE
     }
     // The staging file system covers the old root.
     sys::mount::pivot_into(root.root.as_fd(), 1).during(|| "change the root".to_owned())
-}
-
-/// The mount targets, for the layer of stubs below the image. A read-only bind or a directory of
-/// the machine has no layers; its missing targets are made in place.
-fn stub_paths(spec: &ProcessSpec) -> Vec<(PathBuf, bool)> {
-    if matches!(spec.root, RootMount::Bind { .. }) {
-        return Vec::new();
-    }
-    let fixed = filesystems::MOUNT_POINTS.map(|path| (PathBuf::from(path), true));
-    let wanted = spec.mounts.iter();
-    let wanted = wanted.map(|mount| (mount.target.clone(), mounts::target_is_directory(mount)));
-    fixed.into_iter().chain(wanted).collect()
 }
 
 fn tell(channel: &mut UnixStream, notice: &Notice) -> Result<(), SetUpError> {

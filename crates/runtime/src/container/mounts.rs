@@ -1,4 +1,7 @@
 //! The mounts that the spec asks for, on top of the root.
+//!
+//! First the source of each is opened, when it is not known yet what the root looks like; then,
+//! over the mounted root, each is attached in order.
 
 use super::target::{REFER, Shape, Targets};
 use super::tree::{Staging, mount_tree, open_path};
@@ -12,71 +15,113 @@ use sys::mount::{Attributes, FsOption};
 
 const HARMLESS: Attributes = Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV);
 
-/// Whether a mount's target is a directory, as far as that is known before anything is mounted.
-pub(crate) fn target_is_directory(mount: &Mount) -> bool {
-    match &mount.kind {
-        MountKind::Tmpfs { .. } => true,
-        MountKind::File { .. } => false,
-        MountKind::Bind { source, .. } => source.is_dir(),
-        // A file inside a tree is rare; then the stub is made in the merged tree.
-        MountKind::Tree { path, .. } => path == Path::new("/"),
-    }
+/// A mount whose source is there.
+pub(crate) struct Prepared<'a> {
+    target: &'a Path,
+    source: Source,
 }
 
-/// Mounts one.
-pub(crate) fn mount_one(
-    targets: &mut Targets<'_>,
-    staging: &mut Staging,
-    mount: &Mount,
-) -> Result<(), SetUpError> {
-    let target = &mount.target;
-    let step = || format!("mount on {}", target.display());
-    match &mount.kind {
-        MountKind::Tmpfs { size, mode } => {
-            let mut options = vec![FsOption::Value("mode", format!("{mode:o}"))];
-            options.extend(size.map(|size| FsOption::Value("size", size.to_string())));
-            let at = targets.open(target, Shape::Directory).during(step)?;
-            sys::mount::mount_filesystem("tmpfs", &options, HARMLESS, at.as_fd()).during(step)
-        }
-        MountKind::File {
-            content,
-            mode,
-            uid,
-            gid,
-            readonly,
-        } => {
-            let file = staging.file(content, *mode, (*uid, *gid)).during(step)?;
-            let attributes = HARMLESS | Attributes::MOUNT_ATTR_NOEXEC | protection(*readonly);
-            attach(targets, target, &file, attributes)
-        }
-        MountKind::Bind { source, readonly } => {
-            let source =
-                open_path(source).during(|| format!("open {} to mount it", source.display()))?;
-            attach(targets, target, &source, protection(*readonly))
-        }
-        MountKind::Tree {
-            tree,
-            path,
-            readonly,
-        } => {
-            let mounted = mount_tree(staging, tree, &[])?;
-            let source = sys::fs::open_in_root(
-                &mounted.root,
-                path.as_os_str().as_bytes(),
-                REFER,
-                Mode::empty(),
-            )
-            .during(|| format!("find {} to mount it", path.display()))?;
-            attach(targets, target, &source, protection(*readonly))
-        }
-    }
+enum Source {
+    Tmpfs(Vec<FsOption>),
+    Bind {
+        source: OwnedFd,
+        shape: Shape,
+        attributes: Attributes,
+    },
 }
 
-/// Shows an extra device node.
-pub(crate) fn mount_device(targets: &mut Targets<'_>, device: &Device) -> Result<(), SetUpError> {
-    let source = open_path(&device.source)
-        .during(|| format!("open the device {}", device.source.display()))?;
-    attach(targets, &device.target, &source, Attributes::empty())
+impl<'a> Prepared<'a> {
+    /// Opens, mounts or writes the source of a mount.
+    pub(crate) fn mount(staging: &mut Staging, mount: &'a Mount) -> Result<Self, SetUpError> {
+        let target = mount.target.as_path();
+        match &mount.kind {
+            MountKind::Tmpfs { size, mode } => {
+                let mut options = vec![FsOption::Value("mode", format!("{mode:o}"))];
+                options.extend(size.map(|size| FsOption::Value("size", size.to_string())));
+                Ok(Prepared {
+                    target,
+                    source: Source::Tmpfs(options),
+                })
+            }
+            MountKind::File {
+                content,
+                mode,
+                uid,
+                gid,
+                readonly,
+            } => {
+                let source = staging
+                    .file(content, *mode, (*uid, *gid))
+                    .during(|| format!("write the file for {}", target.display()))?;
+                let attributes = HARMLESS | Attributes::MOUNT_ATTR_NOEXEC | protection(*readonly);
+                Prepared::bind(target, source, attributes)
+            }
+            MountKind::Bind { source, readonly } => {
+                let source = open_path(source)
+                    .during(|| format!("open {} to mount it", source.display()))?;
+                Prepared::bind(target, source, protection(*readonly))
+            }
+            MountKind::Tree {
+                tree,
+                path,
+                readonly,
+            } => {
+                let root = mount_tree(staging, tree, &[])?.root;
+                let name = path.as_os_str().as_bytes();
+                let source = sys::fs::open_in_root(&root, name, REFER, Mode::empty())
+                    .during(|| format!("find {} to mount it", path.display()))?;
+                Prepared::bind(target, source, protection(*readonly))
+            }
+        }
+    }
+
+    /// Opens a device node.
+    pub(crate) fn device(device: &'a Device) -> Result<Self, SetUpError> {
+        let source = open_path(&device.source)
+            .during(|| format!("open the device {}", device.source.display()))?;
+        Prepared::bind(&device.target, source, Attributes::empty())
+    }
+
+    fn bind(target: &'a Path, source: OwnedFd, attributes: Attributes) -> Result<Self, SetUpError> {
+        let kind = sys::fs::stat(&source)
+            .during(|| format!("look at the source of {}", target.display()))?
+            .kind;
+        let shape = match kind {
+            FileType::Directory => Shape::Directory,
+            _ => Shape::File,
+        };
+        Ok(Prepared {
+            target,
+            source: Source::Bind {
+                source,
+                shape,
+                attributes,
+            },
+        })
+    }
+
+    /// The mount point, and what it must be.
+    pub(crate) fn stub(&self) -> (&'a Path, Shape) {
+        match self.source {
+            Source::Tmpfs(_) => (self.target, Shape::Directory),
+            Source::Bind { shape, .. } => (self.target, shape),
+        }
+    }
+
+    /// Mounts it over the root.
+    pub(crate) fn attach(&self, targets: &mut Targets<'_>) -> Result<(), SetUpError> {
+        let (target, shape) = self.stub();
+        let step = || format!("mount on {}", target.display());
+        let at = targets.open(target, shape).during(step)?;
+        match &self.source {
+            Source::Tmpfs(options) => {
+                sys::mount::mount_filesystem("tmpfs", options, HARMLESS, at.as_fd()).during(step)
+            }
+            Source::Bind {
+                source, attributes, ..
+            } => sys::mount::bind(source.as_fd(), true, *attributes, at.as_fd()).during(step),
+        }
+    }
 }
 
 fn protection(readonly: bool) -> Attributes {
@@ -84,19 +129,4 @@ fn protection(readonly: bool) -> Attributes {
         true => Attributes::MOUNT_ATTR_RDONLY,
         false => Attributes::empty(),
     }
-}
-
-fn attach(
-    targets: &mut Targets<'_>,
-    target: &Path,
-    source: &OwnedFd,
-    attributes: Attributes,
-) -> Result<(), SetUpError> {
-    let step = || format!("mount on {}", target.display());
-    let shape = match sys::fs::stat(source).during(step)?.kind {
-        FileType::Directory => Shape::Directory,
-        _ => Shape::File,
-    };
-    let at = targets.open(target, shape).during(step)?;
-    sys::mount::bind(source.as_fd(), true, attributes, at.as_fd()).during(step)
 }

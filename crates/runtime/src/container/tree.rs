@@ -4,7 +4,7 @@
 //! container's mount namespace: reachable by descriptor only, so that paths of the machine keep
 //! working, and no directory of the machine is needed as a mount point.
 
-use super::target::REFER;
+use super::target::{REFER, Shape};
 use crate::message::{During, SetUpError};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -106,7 +106,7 @@ pub(crate) struct Mounted {
 pub(crate) fn mount_tree(
     staging: &mut Staging,
     tree: &RootMount,
-    stubs: &[(&Path, bool)],
+    stubs: &[(&Path, Shape)],
 ) -> Result<Mounted, SetUpError> {
     match tree {
         RootMount::Bind { source, readonly } => bind_tree(staging, source, *readonly),
@@ -171,13 +171,13 @@ fn bind_tree(staging: &mut Staging, source: &Path, readonly: bool) -> Result<Mou
 fn lower_layers(
     staging: &mut Staging,
     lowers: &[Lower],
-    stubs: &[(&Path, bool)],
+    stubs: &[(&Path, Shape)],
 ) -> Result<Vec<OwnedFd>, SetUpError> {
     let mut layers = Vec::with_capacity(lowers.len() + 1);
     let bottom = staging.directory()?.open()?;
-    for (path, is_dir) in stubs {
+    for (path, shape) in stubs {
         // Best effort: what is still missing in the merged tree is made there.
-        make_stub(&bottom, path, *is_dir).ok();
+        make_stub(&bottom, path, *shape).ok();
     }
     layers.push(bottom);
     for lower in lowers {
@@ -196,7 +196,7 @@ fn lower_layers(
     Ok(layers)
 }
 
-fn make_stub(bottom: &OwnedFd, path: &Path, is_dir: bool) -> std::io::Result<()> {
+fn make_stub(bottom: &OwnedFd, path: &Path, shape: Shape) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     use std::path::Component;
     let mut at = bottom.try_clone()?;
@@ -209,7 +209,7 @@ fn make_stub(bottom: &OwnedFd, path: &Path, is_dir: bool) -> std::io::Result<()>
             return Ok(());
         };
         let name = name.as_bytes();
-        if is_dir || position + 1 < names.len() {
+        if shape == Shape::Directory || position + 1 < names.len() {
             match sys::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
                 Err(sys::Errno::EXIST) => {}
                 other => other?,

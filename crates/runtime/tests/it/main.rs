@@ -1,0 +1,14 @@
+//! Containers that really run: every test starts processes over a root made of busybox.
+//!
+//! They need root (of the machine, or of a user namespace with overlayfs) and `busybox-static`.
+
+#![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
+
+mod errors;
+mod lifetime;
+mod mounts;
+mod network;
+mod rootless;
+mod sandbox;
+mod support;
+mod upper;
