@@ -26,7 +26,10 @@ pub(crate) struct Passage {
 /// Which boot of the machine is under way, and how far it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Generation {
+    /// Counts up whenever the store begins to be settled; never the same in two boots.
     pub(crate) number: u64,
+    /// The first generation of this boot.
+    pub(crate) first: u64,
     pub(crate) boot: String,
 }
 
@@ -63,18 +66,28 @@ impl Passage {
             let line = std::str::from_utf8(&bytes[..len])
                 .ok()?
                 .strip_suffix('\n')?;
-            let (number, boot) = line.split_once(' ')?;
-            let (number, boot) = (number.parse().ok()?, boot.trim_end().to_owned());
-            Some(Generation { number, boot })
+            let mut fields = line.split_ascii_whitespace();
+            let (number, first) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+            let boot = fields.next()?.to_owned();
+            Some(Generation {
+                number,
+                first,
+                boot,
+            })
         };
         Ok(parse())
     }
 
     /// Begins a generation. The caller holds the gate exclusively.
     pub(crate) fn begin(&self, disk: &Disk, generation: &Generation) -> Result<(), StoreError> {
+        let Generation {
+            number,
+            first,
+            boot,
+        } = generation;
         // Always of one length and in one piece, so that a process killed here leaves the old line
         // or the new one.
-        let line = format!("{:020} {:<64}\n", generation.number, generation.boot);
+        let line = format!("{number:020} {first:020} {boot:<64}\n");
         disk.write(&self.file, &self.path, line.as_bytes())
             .attempt("write", &self.path)
     }

@@ -20,9 +20,9 @@ use sys::mount::Lower;
 use crate::LayerId;
 use crate::blob::hash_file;
 use crate::error::{Attempt, StoreError};
-use crate::gate::Generation;
 use crate::lease::Pin;
 use crate::record::{self, Kind};
+use crate::settled::Stamp;
 use crate::store::{Inner, Store, read, touch};
 
 /// A layer in the store.
@@ -255,7 +255,7 @@ impl Inner {
     fn drop_doubtful_forms(&self, path: &Path) -> Result<(), StoreError> {
         let lease = self.lease()?;
         let passage = self.exclusive()?;
-        let trusted = |form: Option<Generation>| form.is_some_and(|stamp| self.trusts(&stamp));
+        let trusted = |form: Option<Stamp>| form.is_some_and(|stamp| self.trusts(&stamp));
         let packed = form::<PackedRecord>(PACKED, &path.join(part::PACKED))?;
         let complete = packed
             .as_ref()
@@ -345,10 +345,7 @@ impl Packed {
     }
 }
 
-fn form<T: DeserializeOwned>(
-    kind: Kind,
-    path: &Path,
-) -> Result<Option<(T, Generation)>, StoreError> {
+fn form<T: DeserializeOwned>(kind: Kind, path: &Path) -> Result<Option<(T, Stamp)>, StoreError> {
     Ok(read(path)?.and_then(|(_, bytes)| record::decode(kind, &bytes)))
 }
 

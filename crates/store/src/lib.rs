@@ -31,6 +31,7 @@ mod note;
 mod origin;
 mod prune;
 mod record;
+mod settled;
 mod snapshot;
 mod store;
 mod usage;

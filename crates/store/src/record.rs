@@ -15,7 +15,7 @@ use oci::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::gate::Generation;
+use crate::settled::Stamp;
 
 /// A kind of record, with the version of its payload: an older or newer one counts as absent.
 #[derive(Clone, Copy, Debug)]
@@ -24,23 +24,23 @@ pub(crate) struct Kind {
     pub(crate) version: u32,
 }
 
-pub(crate) fn encode(kind: Kind, stamp: &Generation, payload: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(kind: Kind, stamp: &Stamp, payload: &impl Serialize) -> Vec<u8> {
     let payload = serde_json::to_vec(payload).expect("records are maps with text keys");
     let (name, version, sum) = (kind.name, kind.version, checksum(&payload));
-    let Generation { number, boot } = stamp;
-    let mut bytes = format!("kiln {version} {name} {sum} {number} {boot}\n").into_bytes();
+    let Stamp { generation, boot } = stamp;
+    let mut bytes = format!("kiln {version} {name} {sum} {generation} {boot}\n").into_bytes();
     bytes.extend_from_slice(&payload);
     bytes
 }
 
 /// The payload and its stamp; `None` when it is damaged, or of another kind or version.
-pub(crate) fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Option<(T, Generation)> {
+pub(crate) fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Option<(T, Stamp)> {
     let (head, payload) = split(bytes)?;
     if head.version.parse() != Ok(kind.version) || head.name != kind.name {
         return None;
     }
-    let stamp = Generation {
-        number: head.number.parse().ok()?,
+    let stamp = Stamp {
+        generation: head.generation.parse().ok()?,
         boot: head.boot.to_owned(),
     };
     Some((serde_json::from_slice(payload).ok()?, stamp))
@@ -54,7 +54,7 @@ pub(crate) fn is_sound(bytes: &[u8]) -> bool {
 struct Head<'a> {
     version: &'a str,
     name: &'a str,
-    number: &'a str,
+    generation: &'a str,
     boot: &'a str,
 }
 
@@ -64,12 +64,12 @@ fn split(bytes: &[u8]) -> Option<(Head<'_>, &[u8])> {
     let mut fields = line.split(' ');
     let mut next = || fields.next();
     let (mark, version, name, sum) = (next()?, next()?, next()?, next()?);
-    let (number, boot) = (next()?, next()?);
+    let (generation, boot) = (next()?, next()?);
     let sound = mark == "kiln" && sum == checksum(payload) && next().is_none();
     let head = Head {
         version,
         name,
-        number,
+        generation,
         boot,
     };
     sound.then_some((head, payload))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,7 @@ use crate::error::{Attempt, StoreError};
 use crate::gate::{Gate, Generation, Passage};
 use crate::lease::{Lease, Pin};
 use crate::record::{self, Kind};
+use crate::settled::{Settled, Stamp};
 
 /// The format that this code writes, and the newest it reads.
 const FORMAT: u32 = 1;
@@ -36,8 +37,8 @@ pub(crate) struct Inner {
     pub(crate) disk: Disk,
     gate: Gate,
     boot: String,
-    /// Records of this generation and earlier ones were on the disk before their machine stopped.
-    settled: AtomicU64,
+    /// The generations of earlier boots that are on the disk for sure.
+    settled: Settled,
     /// Something was recorded since the last time the store was settled.
     unsettled: AtomicBool,
     lease: OnceLock<Lease>,
@@ -84,7 +85,7 @@ impl Store {
             disk: Disk::new(options.fault),
             gate: Gate::new(root.join("gate")),
             boot,
-            settled: AtomicU64::new(0),
+            settled: read_settled(root),
             unsettled: AtomicBool::new(false),
             lease: OnceLock::new(),
             taking_lease: Mutex::new(()),
@@ -209,7 +210,6 @@ impl Inner {
 
     /// Sees to it that the current generation is one of this boot.
     fn begin_boot(&self) -> Result<(), StoreError> {
-        self.settled.store(self.read_settled(), Ordering::Relaxed);
         let ours = |generation: &Option<Generation>| {
             generation
                 .as_ref()
@@ -225,16 +225,23 @@ impl Inner {
         if ours(&last) {
             return Ok(());
         }
-        let settled = self.read_settled();
-        // What the file says may be one generation behind what was recorded, if the machine
-        // stopped while the store was being settled. If it says nothing, no number is safe but a
-        // far one.
+        let settled = read_settled(&self.root).greatest();
         let number = match last {
+            // The file may be one generation behind what was recorded, if the machine stopped
+            // while the store was being settled.
             Some(last) => last.number.max(settled) + 2,
-            None => settled + 1_000_000,
+            // New, or damaged: only a number that nobody can have used is safe.
+            None => unix_nanoseconds().max(settled + 2),
         };
-        let boot = self.boot.clone();
-        passage.begin(&self.disk, &Generation { number, boot })?;
+        let (first, boot) = (number, self.boot.clone());
+        passage.begin(
+            &self.disk,
+            &Generation {
+                number,
+                first,
+                boot,
+            },
+        )?;
         passage.sync(&self.disk)
     }
 
@@ -246,31 +253,23 @@ impl Inner {
         let Some(ended) = passage.generation()? else {
             return Ok(());
         };
-        let number = ended.number + 1;
-        passage.begin(
-            disk,
-            &Generation {
-                number,
-                boot: ended.boot,
-            },
-        )?;
+        let next = Generation {
+            number: ended.number + 1,
+            ..ended.clone()
+        };
+        passage.begin(disk, &next)?;
         drop(passage);
 
         let directory = File::open(root).attempt("open", root)?;
         disk.sync_file_system(&directory, root)?;
+        let mut settled = read_settled(root);
+        settled.add(&ended);
         let (path, new) = (self.path("settled"), self.path("settled.new"));
         disk.remove_file(&new)?;
-        let file = disk.write_new(&new, format!("{}\n", ended.number).as_bytes())?;
+        let file = disk.write_new(&new, settled.to_string().as_bytes())?;
         disk.sync(&file, &new)?;
         disk.rename(&new, &path)?;
-        disk.sync(&directory, root)?;
-        self.settled.fetch_max(ended.number, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn read_settled(&self) -> u64 {
-        let text = fs::read_to_string(self.path("settled")).unwrap_or_default();
-        text.trim_end().parse().unwrap_or(0)
+        disk.sync(&directory, root)
     }
 
     pub(crate) fn shared(&self) -> Result<Passage, StoreError> {
@@ -316,18 +315,18 @@ impl Inner {
 
     /// What a record that is written now is stamped with. The caller holds the gate until the
     /// record is in its place.
-    pub(crate) fn stamp(&self, passage: &Passage) -> Result<Generation, StoreError> {
+    pub(crate) fn stamp(&self, passage: &Passage) -> Result<Stamp, StoreError> {
         self.unsettled.store(true, Ordering::Relaxed);
         let boot = self.boot.clone();
         let current = passage.generation()?.filter(|current| current.boot == boot);
         // Without a generation of this boot nothing may be taken for settled later.
-        let number = current.map_or(u64::MAX, |current| current.number);
-        Ok(Generation { number, boot })
+        let generation = current.map_or(u64::MAX, |current| current.number);
+        Ok(Stamp { generation, boot })
     }
 
     /// Whether what a record of this stamp names is on the disk for sure.
-    pub(crate) fn trusts(&self, stamp: &Generation) -> bool {
-        stamp.boot == self.boot || stamp.number <= self.settled.load(Ordering::Relaxed)
+    pub(crate) fn trusts(&self, stamp: &Stamp) -> bool {
+        stamp.boot == self.boot || self.settled.contains(stamp.generation)
     }
 
     pub(crate) fn record_path(&self, table: Table, key: &str) -> PathBuf {
@@ -340,7 +339,7 @@ impl Inner {
         &self,
         table: Table,
         key: &str,
-    ) -> Result<Option<(T, Generation)>, StoreError> {
+    ) -> Result<Option<(T, Stamp)>, StoreError> {
         let path = self.record_path(table, key);
         let Some((file, bytes)) = read(&path)? else {
             return Ok(None);
@@ -414,6 +413,16 @@ impl Drop for Inner {
             lease.release(&self.disk);
         }
     }
+}
+
+fn read_settled(root: &Path) -> Settled {
+    // Without the file, nothing is settled.
+    Settled::parse(&fs::read_to_string(root.join("settled")).unwrap_or_default())
+}
+
+fn unix_nanoseconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(0))
 }
 
 /// A file's content; `None` when there is no such file.

@@ -1,0 +1,118 @@
+//! What is believed after the machine stopped without warning.
+
+use std::fs;
+use std::io::Write;
+
+use crate::fixture::{Fixture, check_healthy, key, result, shared_layer, step_layer};
+
+#[test]
+fn what_was_settled_is_believed() {
+    let fixture = Fixture::new();
+    let store = fixture.boot("one");
+    let record = result(&[step_layer(&store, &[], "x"), shared_layer(&store, b"tar")]);
+    store.save_result(&key(1), &record).unwrap();
+    store.settle().unwrap();
+    drop(store);
+    assert_eq!(
+        fixture.boot("two").result(&key(1)).unwrap(),
+        Some(record.clone())
+    );
+    assert_eq!(fixture.boot("three").result(&key(1)).unwrap(), Some(record));
+    check_healthy(&fixture.boot("four"));
+}
+
+#[test]
+fn what_was_not_settled_is_dropped_when_it_cannot_be_verified() {
+    let fixture = Fixture::new();
+    let store = fixture.boot("one");
+    let layer = step_layer(&store, &[], "x");
+    store.save_result(&key(1), &result(&[layer])).unwrap();
+    drop(store);
+    // The same boot: the process was only killed.
+    assert!(fixture.boot("one").result(&key(1)).unwrap().is_some());
+    let store = fixture.boot("two");
+    assert_eq!(store.result(&key(1)).unwrap(), None);
+    assert_eq!(store.layer(layer).unwrap(), None);
+    check_healthy(&store);
+}
+
+#[test]
+fn what_was_not_settled_is_believed_once_it_is_verified() {
+    let fixture = Fixture::new();
+    let store = fixture.boot("one");
+    let (sound, rotten) = (
+        shared_layer(&store, b"sound"),
+        shared_layer(&store, b"rotten"),
+    );
+    store.save_result(&key(1), &result(&[sound])).unwrap();
+    store.save_result(&key(2), &result(&[rotten])).unwrap();
+    let mut tar = fs::File::options();
+    let path = store.layer(rotten).unwrap().unwrap().packed.unwrap().tar;
+    tar.write(true)
+        .open(path)
+        .unwrap()
+        .write_all(&[0; 6])
+        .unwrap();
+    let blob = store.put_blob(b"sound").unwrap();
+    let rotten_blob = store.put_blob(b"rotten").unwrap();
+    fs::write(&rotten_blob.path, [0; 6]).unwrap();
+    drop(store);
+
+    let store = fixture.boot("two");
+    assert!(store.result(&key(1)).unwrap().is_some());
+    assert_eq!(store.result(&key(2)).unwrap(), None);
+    assert_eq!(store.layer(rotten).unwrap(), None);
+    assert_eq!(store.blob(&blob.digest).unwrap(), Some(blob));
+    assert_eq!(store.blob(&rotten_blob.digest).unwrap(), None);
+    check_healthy(&store);
+    store.settle().unwrap();
+    drop(store);
+    assert!(fixture.boot("three").result(&key(1)).unwrap().is_some());
+}
+
+/// A generation that ended without reaching the disk is not taken for one that did.
+#[test]
+fn generations_are_not_confused() {
+    let fixture = Fixture::new();
+    let store = fixture.boot("one");
+    let settled = result(&[step_layer(&store, &[], "settled")]);
+    store.save_result(&key(1), &settled).unwrap();
+    store.settle().unwrap();
+    let gate = fs::read(fixture.root().join("gate")).unwrap();
+    let settled_then = fs::read(fixture.root().join("settled")).unwrap();
+    let lost = result(&[step_layer(&store, &[], "lost")]);
+    store.save_result(&key(2), &lost).unwrap();
+    store.settle().unwrap();
+    let later = result(&[step_layer(&store, &[], "later")]);
+    store.save_result(&key(3), &later).unwrap();
+    drop(store);
+    // The machine stopped: the gate is one generation old, and the last settling never happened.
+    fs::write(fixture.root().join("gate"), gate).unwrap();
+    fs::write(fixture.root().join("settled"), settled_then).unwrap();
+    let store = fixture.boot("two");
+    let other = result(&[step_layer(&store, &[], "other")]);
+    store.save_result(&key(4), &other).unwrap();
+    store.settle().unwrap();
+    drop(store);
+    let store = fixture.boot("three");
+    assert_eq!(store.result(&key(1)).unwrap(), Some(settled));
+    assert_eq!(store.result(&key(4)).unwrap(), Some(other));
+    assert_eq!(store.result(&key(2)).unwrap(), None);
+    assert_eq!(store.result(&key(3)).unwrap(), None);
+    check_healthy(&store);
+}
+
+#[test]
+fn a_damaged_gate_makes_nothing_believed_too_early() {
+    let fixture = Fixture::new();
+    let store = fixture.boot("one");
+    let record = result(&[step_layer(&store, &[], "x")]);
+    store.save_result(&key(1), &record).unwrap();
+    drop(store);
+    fs::write(fixture.root().join("gate"), "").unwrap();
+    let store = fixture.boot("two");
+    store.save_link(&key(1), &key(1)).unwrap();
+    store.settle().unwrap();
+    drop(store);
+    assert_eq!(fixture.boot("three").result(&key(1)).unwrap(), None);
+}
