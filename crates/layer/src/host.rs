@@ -318,23 +318,24 @@ pub(crate) fn node_of(stat: &Stat, kind: Kind, xattrs: Xattrs) -> Node {
 
 /// SHA-256 of an open file of `size` bytes; `None` when it has more or fewer.
 fn hash(file: &mut File, size: u64) -> io::Result<Option<ContentDigest>> {
-    // One byte more than expected, so that growth is seen and a small file takes one read and one
-    // that finds the end.
+    // One byte more than expected, so that growth is seen, and the end without another read.
     let mut buffer = vec![0; (size + 1).min(BUFFER) as usize];
     let mut hasher = Sha256::new();
-    let mut read = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                read += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+    let mut total = 0;
+    while total <= size {
+        let count = match file.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
+        };
+        hasher.update(&buffer[..count]);
+        total += count as u64;
+        // A read of a regular file is short at its end only.
+        if count < buffer.len() {
+            break;
         }
     }
-    Ok((read == size).then(|| ContentDigest(hasher.finalize().into())))
+    Ok((total == size).then(|| ContentDigest(hasher.finalize().into())))
 }
 
 fn now() -> Time {

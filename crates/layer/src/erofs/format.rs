@@ -151,7 +151,8 @@ impl RawInode {
             0 => 0,
             count => XATTR_HEADER_LEN + (usize::from(count) - 1) * 4,
         };
-        Some(RawInode {
+        let nanos = u32::from_le_bytes(get(raw, 40));
+        (nanos < 1_000_000_000).then_some(RawInode {
             layout,
             xattr_len,
             mode: u16::from_le_bytes(get(raw, 4)),
@@ -161,7 +162,7 @@ impl RawInode {
             uid: u32::from_le_bytes(get(raw, 24)),
             gid: u32::from_le_bytes(get(raw, 28)),
             seconds: i64::from_le_bytes(get(raw, 32)),
-            nanos: u32::from_le_bytes(get(raw, 40)),
+            nanos,
             nlink: u32::from_le_bytes(get(raw, 44)),
         })
     }

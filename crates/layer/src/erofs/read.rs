@@ -70,8 +70,18 @@ impl Index {
         Ok(Inode { nid, raw })
     }
 
+    /// The inode that an entry of directory `dir` names. A directory comes after the one that holds
+    /// it, so no damage can make a circle.
+    pub(crate) fn child(&self, dir: &Inode, nid: u64) -> io::Result<Inode> {
+        let inode = self.inode(nid)?;
+        match inode.is_directory() && nid <= dir.nid {
+            true => Err(damaged("a directory", dir.position())),
+            false => Ok(inode),
+        }
+    }
+
     /// The entry `name` of directory `dir`, by binary search.
-    pub(crate) fn lookup(&self, dir: &Inode, name: &[u8]) -> io::Result<Option<u64>> {
+    pub(crate) fn lookup(&self, dir: &Inode, name: &[u8]) -> io::Result<Option<Inode>> {
         // The first block whose first name comes after `name`; the one before it may have it.
         let (mut low, mut high) = (0, dir.blocks());
         while low < high {
@@ -93,7 +103,7 @@ impl Index {
             let middle = low + (high - low) / 2;
             let entry = self.entry(&bytes, dir, middle)?;
             match entry.name.cmp(name) {
-                std::cmp::Ordering::Equal => return Ok(Some(entry.nid)),
+                std::cmp::Ordering::Equal => return self.child(dir, entry.nid).map(Some),
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
             }
@@ -242,7 +252,7 @@ impl Index {
         let position = match inode.raw.layout {
             Layout::Inline if len < BLOCK => inode.body_at(),
             Layout::Chunks => return Err(damaged(what, inode.position())),
-            _ => (u64::from(inode.raw.union) + number) * BLOCK,
+            _ => (u64::from(inode.raw.union) + number).saturating_mul(BLOCK),
         };
         self.bytes(what, position, len as usize)
     }

@@ -48,13 +48,10 @@ impl Packed {
 
     pub(super) fn find(&self, parent: Place, path: &RelPath) -> io::Result<Option<Found>> {
         let parent = self.index.inode(parent.nid)?;
-        let Some(nid) = self
-            .index
-            .lookup(&parent, path.name().unwrap_or_default())?
-        else {
+        let name = path.name().unwrap_or_default();
+        let Some(inode) = self.index.lookup(&parent, name)? else {
             return Ok(None);
         };
-        let inode = self.index.inode(nid)?;
         Ok(Some(if inode.is_whiteout() {
             Found::Whiteout
         } else if inode.is_directory() {
@@ -114,7 +111,7 @@ impl Packed {
         let entries = self.index.entries(&directory)?;
         let listed = entries.into_iter().map(|entry| {
             let path = path.join(&entry.name).map_err(io::Error::other)?;
-            let item = self.index.inode(entry.nid)?;
+            let item = self.index.child(&directory, entry.nid)?;
             let descend = Descend::into_directory(item.is_directory());
             Ok(Listed {
                 path,
@@ -129,9 +126,8 @@ impl Packed {
     fn descend(&self, root: &Inode, path: &RelPath) -> io::Result<Inode> {
         let mut inode = *root;
         for name in path.components() {
-            let nid = self.index.lookup(&inode, name)?;
-            let nid = nid.ok_or_else(|| PathError::new("look up", path, Errno::NOENT))?;
-            inode = self.index.inode(nid)?;
+            let child = self.index.lookup(&inode, name)?;
+            inode = child.ok_or_else(|| PathError::new("look up", path, Errno::NOENT))?;
         }
         Ok(inode)
     }

@@ -3,8 +3,11 @@
 use crate::kernel::{assert_same, mount_packed};
 use crate::trees::{Item, Layer, layer, made_up_root, sound, write_packed};
 use layer::erofs::{IndexChange, IndexEntry, write_index};
-use layer::{Change, Data, Kind, Node, RelPath, Stack, Tree, View};
+use layer::{Change, Data, Kind, Node, RelPath, Stack, Tree, View, digest_all};
+use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use std::ffi::OsString;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -17,6 +20,34 @@ proptest! {
     fn the_kernel_shows_what_was_put(layer in layer()) {
         let directory = tempfile::tempdir().unwrap();
         check(&layer, directory.path());
+    }
+
+    #[test]
+    fn damage_is_an_error_at_worst(
+        layer in layer(),
+        damage in vec((any::<Index>(), any::<u8>()), 1..6),
+        cut in option::weighted(0.1, any::<Index>()),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = write_packed(&layer, directory.path());
+        let index = directory.path().join("layer.index");
+        let mut image = std::fs::read(&index).unwrap();
+        for (at, byte) in damage {
+            // What comes before the superblock is never read.
+            let at = 1024 + at.index(image.len() - 1024);
+            image[at] = byte;
+        }
+        if let Some(cut) = cut {
+            image.truncate(cut.index(image.len()));
+        }
+        std::fs::write(&index, image).unwrap();
+        // Whatever it is, it ends, and does not panic.
+        let _ = tree.changes();
+        if let Ok(stack) = Stack::open(&[tree])
+            && let Ok(files) = stack.walk(&RelPath::root())
+        {
+            let _ = digest_all(&stack, &files);
+        }
     }
 }
 

@@ -6,10 +6,13 @@
 mod apply;
 mod compress;
 mod copy;
+mod host;
 mod index;
 mod kernel;
 mod layers;
 mod pack;
+mod racy;
+mod root;
 mod spec;
 mod stack;
 mod tar_read;
