@@ -358,7 +358,7 @@ impl Repository {
             Repository::Registry(registry) => {
                 Ok(registry.0.push_manifest(manifest, version).await?)
             }
-            Repository::Layout(layout) => Ok(layout.0.push_manifest(manifest, version)?),
+            Repository::Layout(layout) => Ok(layout.0.push_manifest(manifest, version).await?),
         }
     }
 

@@ -209,18 +209,13 @@ impl Platform {
     }
 
     /// The architectures and variants that run here, best first.
-    fn processors(&self) -> Vec<(&'static str, Option<String>)> {
+    fn processors(&self) -> Vec<(&str, Option<String>)> {
         let variant = self.variant.clone();
         match self.architecture.as_str() {
             "amd64" => amd64_line(variant),
             "arm" => arm_line(variant),
             "arm64" => arm64_line(variant),
-            other => KNOWN_ARCHITECTURES
-                .iter()
-                .find(|known| **known == other)
-                .map(|known| (*known, variant))
-                .into_iter()
-                .collect(),
+            other => vec![(other, variant)],
         }
     }
 }
@@ -421,6 +416,8 @@ mod tests {
         check("linux/arm/v6", "linux/arm/v7", None);
         check("linux/amd64", "windows/amd64", None);
         check("linux/riscv64", "linux/riscv64", Some(0));
+        check("linux/unheardof", "linux/unheardof", Some(0));
+        check("linux/unheardof", "linux/unheardof/v2", None);
         check(
             "windows(10.0.17763.1)/amd64",
             "windows(10.0.17763.9)/amd64",

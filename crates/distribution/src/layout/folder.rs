@@ -15,7 +15,7 @@ const MARKER: &str = "oci-layout";
 const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const INDEX: &str = "index.json";
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Folder {
     root: PathBuf,
 }

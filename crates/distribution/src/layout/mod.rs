@@ -253,22 +253,27 @@ impl Layout {
         };
         let mut writer = folder.writer(&descriptor.digest)?;
         while let Some(chunk) = blob.next().await? {
-            writer.write(&chunk)?;
+            writer = blocking(move || writer.write(&chunk).map(|()| writer)).await?;
         }
         writer.commit()?;
         Ok(Pushed::Uploaded)
     }
 
-    pub(crate) fn push_manifest(
+    pub(crate) async fn push_manifest(
         &self,
         manifest: &RawManifest,
         version: &Version,
     ) -> Result<(), LayoutError> {
-        let folder = self.writable()?;
-        let mut writer = folder.writer(&manifest.descriptor.digest)?;
-        writer.write(&manifest.bytes)?;
-        writer.commit()?;
-        folder.change_index(|index| add(index, &manifest.descriptor, version))
+        let folder = self.writable()?.clone();
+        let (manifest, version) = (manifest.clone(), version.clone());
+        // Waits for whoever else changes the index.
+        blocking(move || {
+            let mut writer = folder.writer(&manifest.descriptor.digest)?;
+            writer.write(&manifest.bytes)?;
+            writer.commit()?;
+            folder.change_index(|index| add(index, &manifest.descriptor, &version))
+        })
+        .await
     }
 
     pub(crate) fn check_push(&self) -> Result<(), LayoutError> {
@@ -337,6 +342,14 @@ impl Layout {
             name: digest.to_string(),
             source,
         })
+    }
+}
+
+/// Does what may take a while on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

@@ -28,7 +28,7 @@ fn quick() -> RetryPolicy {
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(50),
         connect_attempts: 3,
-        stall: Duration::from_millis(400),
+        stall: Duration::from_secs(4),
         connect_timeout: Duration::from_secs(2),
     }
 }

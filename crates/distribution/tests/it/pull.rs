@@ -207,7 +207,6 @@ async fn broken_blobs_are_mended_from_where_they_broke() {
         (vec![cut(100_000), cut(0), cut(50_000)], 4),
         (vec![Effect::Unsized], 1),
         (vec![Effect::Status(503, vec![])], 2),
-        (vec![Effect::Wait(std::time::Duration::from_millis(600))], 2),
     ] {
         let registry = Registry::start();
         registry.put_blob(NAME, &whole);
