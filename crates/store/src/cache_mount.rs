@@ -110,6 +110,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Empties a cache mount that nobody uses; true when it was there and is empty now.
+    ///
+    /// # Errors
+    /// When it cannot be moved away or removed.
+    pub fn forget_cache_mount(&self, id: &str) -> Result<bool, StoreError> {
+        let inner = &*self.inner;
+        let lease = inner.lease()?;
+        match inner.discard_mount(lease, &text_key(id))? {
+            Some(trash) => inner.disk.remove_tree(&trash).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
 impl CacheMount {
     /// Whether nothing was ever published.
     pub fn is_new(&self) -> bool {
@@ -210,6 +225,9 @@ impl Inner {
     ) -> Result<Option<PathBuf>, StoreError> {
         let folder = self.path("mounts").join(name);
         let path = folder.join("use");
+        if !folder.exists() {
+            return Ok(None);
+        }
         let users = self.disk.open_lock(&path)?;
         if users.try_lock().is_err() {
             return Ok(None);

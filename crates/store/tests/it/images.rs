@@ -58,7 +58,10 @@ fn names_lead_to_images() {
     assert!(store.untag(&copy).unwrap());
     assert!(!store.untag(&copy).unwrap());
     assert_eq!(store.image_by_id(&old.id()).unwrap(), Some(old));
-    assert_eq!(store.remove_image(&new.id()).unwrap(), [app.clone()]);
+    assert_eq!(
+        store.remove_image(&new.id()).unwrap(),
+        std::slice::from_ref(&app)
+    );
     assert_eq!(store.image(&app).unwrap(), None);
     check_healthy(&store);
 }

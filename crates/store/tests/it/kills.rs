@@ -1,7 +1,7 @@
 //! Writers that are killed at any moment leave a store that is right.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -68,24 +68,35 @@ fn start(root: &Path, seed: u16) -> Child {
 
 /// Lets two writers run for a moment, kills them, and tells how far each said it got.
 fn run_and_kill(root: &Path, round: u16) -> Vec<(u16, u16)> {
-    let mut writers: Vec<(u16, Child)> = (0..2)
-        .map(|n| (2 * round + n, start(root, 2 * round + n)))
-        .collect();
-    std::thread::sleep(Duration::from_micros(
-        12_000 + u64::from(round) * 7_919 % 9_000,
-    ));
+    let seeds = [2 * round, 2 * round + 1];
+    let writers: Vec<(u16, Child)> = seeds.map(|seed| (seed, start(root, seed))).into();
+    let mut running = Vec::new();
+    for (seed, mut writer) in writers {
+        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        // Most are killed in full swing, some while they begin.
+        let first = if round.is_multiple_of(4) {
+            None
+        } else {
+            lines.find_map(progress)
+        };
+        running.push((seed, writer, lines, first));
+    }
+    std::thread::sleep(Duration::from_micros(u64::from(round) * 997 % 7_000));
     let mut done = Vec::new();
-    for (seed, mut writer) in writers.drain(..) {
+    for (seed, mut writer, lines, first) in running {
         writer.kill().unwrap();
-        let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        let lines = lines.map_while(Result::ok);
         let last = lines
-            .filter_map(|line| line.strip_prefix("done ")?.parse().ok())
+            .map_while(|line| Some(progress(line)))
+            .flatten()
             .last();
-        done.extend(last.map(|last| (seed, last)));
+        done.extend(last.or(first).map(|last| (seed, last)));
         writer.wait().unwrap();
     }
     done
+}
+
+fn progress(line: io::Result<String>) -> Option<u16> {
+    line.ok()?.strip_prefix("done ")?.parse().ok()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The store through its public face, with real processes, a real disk and faults on demand.
 
+#![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
+
 mod blobs;
 mod boots;
 mod cache;

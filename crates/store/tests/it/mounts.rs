@@ -125,6 +125,19 @@ fn what_is_not_published_is_forgotten() {
 }
 
 #[test]
+fn a_mount_is_forgotten_unless_somebody_uses_it() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    assert!(!store.forget_cache_mount("cargo").unwrap());
+    publish(mount(&store, Sharing::Locked), &[("a", "1")]);
+    let user = mount(&store, Sharing::Locked);
+    assert!(!store.forget_cache_mount("cargo").unwrap());
+    drop(user);
+    assert!(store.forget_cache_mount("cargo").unwrap());
+    assert!(mount(&store, Sharing::Locked).is_new());
+}
+
+#[test]
 fn shared_mounts_add_up() {
     let fixture = Fixture::new();
     let store = fixture.open();
