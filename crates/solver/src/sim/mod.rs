@@ -223,11 +223,6 @@ fn check_derivations(world: &World, options: &Options, outcome: &Outcome) -> Res
 }
 
 fn wanted_builds() -> usize {
-    let default = if cfg!(debug_assertions) {
-        20_000
-    } else {
-        100_000
-    };
     let set = std::env::var_os("KILN_SIM_BUILDS");
     set.and_then(|n| n.to_str()?.parse().ok())
         .unwrap_or(100_000)
