@@ -76,7 +76,7 @@ impl StageLowering<'_, '_> {
                 .push_str(&format!(" ({})", summary(&heredoc.body.value)));
         }
         meta.no_cache = self.no_cache;
-        let edge = self.add(Op::Exec(exec), inputs, meta);
+        let edge = self.add(Op::Exec(Box::new(exec)), inputs, meta);
         self.commit_layer(edge, created_by);
         Ok(())
     }

@@ -81,7 +81,7 @@ fn write_field(f: &mut fmt::Formatter<'_>, field: &Field<'_>, depth: usize) -> f
 fn is_trivial(value: &Value<'_>) -> bool {
     match value {
         Value::Absent | Value::Flag(false) => true,
-        Value::Flag(true) | Value::Number(_) => false,
+        Value::Flag(true) | Value::Number(_) | Value::Mode(_) => false,
         Value::Text(text) => text.is_empty(),
         Value::Bytes(_) => false,
         Value::List(items) => items.is_empty(),
@@ -99,6 +99,7 @@ impl fmt::Display for Inline<'_, '_> {
             Value::Absent => write!(f, "-"),
             Value::Flag(flag) => write!(f, "{flag}"),
             Value::Number(number) => write!(f, "{number}"),
+            Value::Mode(mode) => write!(f, "{mode:04o}"),
             Value::Text(text) => write!(f, "{text:?}"),
             Value::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
             Value::List(items) => {
@@ -169,6 +170,7 @@ fn value_json(value: &Value<'_>) -> serde_json::Value {
         Value::Absent => serde_json::Value::Null,
         Value::Flag(flag) => json!(flag),
         Value::Number(number) => json!(number),
+        Value::Mode(mode) => json!(format!("{mode:04o}")),
         Value::Text(text) => json!(text),
         Value::Bytes(bytes) => json!(String::from_utf8_lossy(bytes)),
         Value::List(items) => items.iter().map(value_json).collect(),

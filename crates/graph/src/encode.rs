@@ -13,6 +13,7 @@
 //!               | 5 count, value …                       list
 //!               | 6 count, (text name, value) …          record
 //!               | 7 digest of the environment (32 bytes)
+//!               | 8 number                               permission bits
 //! ```
 //!
 //! Another encoding is another version in the domain. A golden file pins the digests.
@@ -71,7 +72,7 @@ pub fn selector_key(selector: &Selector) -> [u8; 32] {
 }
 
 /// What went into [`op_key`], as names and values for people: `args[2]` = `npm ci`,
-/// `env.NODE_ENV` = `production`. Two ops have the same list exactly when they have the same key.
+/// `env.NODE_ENV` = `production`. Two ops with the same key have the same list.
 pub fn op_inputs_for_explain(op: &Op) -> Vec<(String, String)> {
     let mut list = vec![("op".to_owned(), op_name(op).to_owned())];
     for field in op_fields(op).iter().filter(|field| field.keyed) {
@@ -85,6 +86,7 @@ fn explain(name: String, value: &Value<'_>, list: &mut Vec<(String, String)>) {
         Value::Absent => {}
         Value::Flag(flag) => list.push((name, flag.to_string())),
         Value::Number(number) => list.push((name, number.to_string())),
+        Value::Mode(mode) => list.push((name, format!("{mode:04o}"))),
         Value::Text(text) => list.push((name, text.clone().into_owned())),
         Value::Bytes(bytes) => list.push((name, bytes.escape_ascii().to_string())),
         Value::List(items) => {
@@ -181,6 +183,10 @@ impl Encoder {
             Value::Number(number) => {
                 self.bytes.push(2);
                 self.number(*number);
+            }
+            Value::Mode(mode) => {
+                self.bytes.push(8);
+                self.number(u64::from(*mode));
             }
             Value::Text(text) => {
                 self.bytes.push(3);

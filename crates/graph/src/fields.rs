@@ -17,6 +17,8 @@ pub(crate) enum Value<'a> {
     Absent,
     Flag(bool),
     Number(u64),
+    /// Permission bits.
+    Mode(u32),
     Text(Cow<'a, str>),
     Bytes(&'a [u8]),
     List(Vec<Value<'a>>),
@@ -255,7 +257,7 @@ fn mount_value(mount: &Mount) -> Value<'_> {
 
 fn ownership_fields<'a>(mode: u32, uid: u32, gid: u32) -> [Field<'a>; 3] {
     [
-        keyed("mode", octal(mode)),
+        keyed("mode", Value::Mode(mode)),
         keyed("uid", u64::from(uid)),
         keyed("gid", u64::from(gid)),
     ]
@@ -267,7 +269,7 @@ fn action_value(action: &FileAction) -> Value<'_> {
         FileAction::Mkdir(mkdir) => vec![
             keyed("action", "mkdir"),
             keyed("path", &mkdir.path),
-            keyed("mode", octal(mkdir.mode)),
+            keyed("mode", Value::Mode(mkdir.mode)),
             keyed("owner", owner_value(mkdir.owner.as_ref())),
         ],
         FileAction::Mkfile(mkfile) => vec![
@@ -325,13 +327,9 @@ fn owner_value(owner: Option<&Owner>) -> Value<'_> {
 fn mode_value(mode: Option<&ModeChange>) -> Value<'_> {
     match mode {
         None => Value::Absent,
-        Some(ModeChange::Octal(mode)) => octal(*mode).into(),
+        Some(ModeChange::Octal(mode)) => Value::Mode(*mode),
         Some(ModeChange::Symbolic(text)) => text.into(),
     }
-}
-
-fn octal(mode: u32) -> String {
-    format!("{mode:04o}")
 }
 
 fn list<'a, T>(items: &'a [T], value: impl Fn(&'a T) -> Value<'a>) -> Value<'a> {

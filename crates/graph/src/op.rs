@@ -19,7 +19,7 @@ pub enum Op {
     /// Brings files in from outside; has no inputs.
     Source(Source),
     /// Runs a process over input 0, the root file system.
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// Copies, creates or unpacks files in one new layer.
     File(FileOp),
     /// Stacks the layers of every later input on top of input 0.

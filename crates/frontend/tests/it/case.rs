@@ -56,7 +56,7 @@ pub(crate) fn run(text: &[u8], request: &Value) -> Outcome {
         graph: lowered
             .as_ref()
             .map(|lowered| lowered.definition.to_string()),
-        image: lowered.as_ref().map(|lowered| image(lowered)),
+        image: lowered.as_ref().map(image),
         diagnostics: (!diagnostics.is_empty()).then(|| print(file.source.text(), &diagnostics)),
     }
 }
