@@ -12,9 +12,10 @@ use std::ffi::OsString;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn the_kernel_shows_what_was_put(layer in layer()) {
@@ -67,16 +68,23 @@ fn check(layer: &Layer, directory: &Path) {
 /// Asks `fsck.erofs`, where there is one that knows blocks of 512 bytes (1.6 and later).
 #[track_caller]
 fn assert_consistent(tar: &Path, index: &Path) {
+    static USELESS: AtomicBool = AtomicBool::new(false);
+    if USELESS.load(Ordering::Relaxed) {
+        return;
+    }
     let mut device = OsString::from("--device=");
     device.push(tar);
     let mut fsck = Command::new("fsck.erofs");
-    let Ok(output) = fsck.arg(device).arg("--extract").arg(index).output() else {
+    let said = fsck.arg(device).arg("--extract").arg(index).output();
+    let said = said.map(|output| (output.status, [output.stdout, output.stderr].concat()));
+    let Ok((status, said)) = said else {
+        USELESS.store(true, Ordering::Relaxed);
         return;
     };
-    let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let too_old = said.contains("blksize 512 isn't supported");
-    assert!(output.status.success() || too_old, "{said}");
+    USELESS.store(too_old, Ordering::Relaxed);
+    assert!(status.success() || too_old, "{said}");
 }
 
 /// The bare index shows whiteouts as what they are, so it is compared with the layer itself.
