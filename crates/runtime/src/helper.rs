@@ -1,35 +1,28 @@
-//! The helper: this program again, with one thread, between the caller and the container.
+//! The helper: this program again, with one thread, from which containers start.
 //!
-//! A threaded program cannot fork safely, so the caller starts itself anew under the name
-//! [`NAME`], with one end of a socket as standard input. The helper receives the spec, starts the
-//! container, passes signals on, cleans up after it, and reports.
+//! A threaded program cannot fork safely, and forking a large one is slow. So the caller starts
+//! itself anew once, under the name [`NAME`], and asks that process for a copy of itself whenever
+//! it wants a container:
 //!
 //! ```text
-//! caller ──spec, signals──► helper ──clone──► container
-//!        ◄───reports──────         ◄─notices─
+//! caller ──one message a container──► helper ──clone──► supervisor (see `supervisor`)
+//!        ◄────────────── a socket of its own ──────────►
 //! ```
 //!
-//! The end of the caller's side of the socket means "kill it", so a caller that dies takes its
-//! containers with it.
+//! The helper ends when the caller's side of its socket does.
 
-use crate::cgroup::Group;
-use crate::container;
-use crate::message::{During, Failure, Notice, Report, SetUpError, Stub, Touched};
-use crate::network::Connection;
-use crate::process::Outcome;
-use crate::spec::{Network, ProcessSpec};
-use crate::wire;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use crate::supervisor;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use sys::mount::RootMount;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use sys::process::{Cloned, Namespaces};
 
 /// What the helper is called in the process list: its argument 0.
-pub(crate) const NAME: &str = "kiln-container-helper";
-
-const SIGKILL: i32 = 9;
+const NAME: &str = "kiln-container-helper";
 
 /// Turns this process into a container helper if it was started as one, and then never returns.
 ///
@@ -37,7 +30,7 @@ const SIGKILL: i32 = 9;
 /// started. In a process that is no helper it does nothing.
 pub fn init_if_child() {
     if std::env::args_os().next().is_some_and(|name| name == NAME) {
-        let code = match serve() {
+        let code = match listen() {
             Ok(()) => 0,
             // The caller has gone or talks nonsense; there is nobody to tell.
             Err(_) => 1,
@@ -46,259 +39,151 @@ pub fn init_if_child() {
     }
 }
 
-fn serve() -> io::Result<()> {
+/// Makes a copy of this process for every message, until the caller hangs up.
+fn listen() -> io::Result<()> {
     sys::process::close_on_exec_from(3).ok();
     sys::signal::block_all();
+    // Copies are not waited for: each reports to its caller by itself.
+    sys::signal::ignore_children();
     // Its own session, so that a Ctrl-C on the caller's terminal does not reach it. Fails only
     // for a process that leads a group already.
     sys::process::setsid().ok();
     std::env::set_current_dir("/")?;
-    let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (spec, mut descriptors) =
-        wire::receive::<ProcessSpec>(&control)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    match Supervisor::start(&spec, control.try_clone()?, descriptors.pop()) {
-        Ok(supervisor) => supervisor.run(&spec),
-        Err(error) => {
-            let failure = error.into();
-            wire::send(&control, &Report::Failed { failure }, &[])
+    let requests = io::stdin().as_fd().try_clone_to_owned()?;
+    sys::process::replace_stream(std::fs::File::open("/dev/null")?, 0)?;
+    loop {
+        let mut byte = [0];
+        let (count, descriptors) = sys::net::receive_with_descriptors(&requests, &mut byte)?;
+        if count == 0 {
+            return Ok(());
         }
-    }
-}
-
-/// A container that was started, and everything that must be undone after it.
-struct Supervisor {
-    control: UnixStream,
-    channel: UnixStream,
-    pid: i32,
-    pidfd: OwnedFd,
-    group: Option<Group>,
-    connection: Option<Connection>,
-    terminal: Option<OwnedFd>,
-    stubs: Vec<Stub>,
-    touched: Vec<Touched>,
-    /// The caller has hung up; its side is not listened to any more.
-    abandoned: bool,
-}
-
-impl Supervisor {
-    fn start(
-        spec: &ProcessSpec,
-        control: UnixStream,
-        stdin: Option<OwnedFd>,
-    ) -> Result<Supervisor, SetUpError> {
-        let group = match &spec.cgroup {
-            Some(limits) => {
-                let name = format!("kiln-{}", std::process::id());
-                Some(Group::create(limits, &name)?)
-            }
-            None => None,
+        let Some(request) = Request::of(descriptors) else {
+            continue;
         };
-        let (channel, inner) =
-            UnixStream::pair().during(|| "open a channel to the container".to_owned())?;
-        let namespaces = Namespaces {
-            mount: true,
-            pid: true,
-            ipc: true,
-            uts: true,
-            cgroup: true,
-            network: spec.network != Network::Host,
-        };
-        let into = group.as_ref().map(|group| group.directory().as_fd());
-        let cloned = sys::process::clone_process(namespaces, into)
-            .during(|| "create the container's namespaces".to_owned())?;
-        match cloned {
-            Cloned::Child => {
-                drop((control, channel));
-                std::mem::forget(group);
-                enter(spec, inner, stdin)
-            }
-            Cloned::Parent { pid, pidfd } => {
-                drop((inner, stdin));
-                let_go_of_streams().during(|| "close the streams".to_owned())?;
-                Ok(Supervisor {
-                    control,
-                    channel,
-                    pid,
-                    pidfd,
-                    group,
-                    connection: None,
-                    terminal: None,
-                    stubs: Vec::new(),
-                    touched: Vec::new(),
-                    abandoned: false,
-                })
-            }
-        }
-    }
-
-    fn run(mut self, spec: &ProcessSpec) -> io::Result<()> {
-        let failure = self.listen(spec);
-        if failure.is_none() {
-            let terminal = self.terminal.take();
-            let descriptors: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
-            // A caller that has gone is noticed below.
-            wire::send(&self.control, &Report::Started, &descriptors).ok();
-        }
-        let exit = self.wait()?;
-        let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
-        drop(self.connection.take());
-        drop(self.group.take());
-        self.clean_up(&spec.root);
-        let report = match failure {
-            Some(failure) => Report::Failed { failure },
-            None => Report::Ended {
-                outcome: Outcome {
-                    exit,
-                    out_of_memory,
-                },
-            },
-        };
-        wire::send(&self.control, &report, &[])
-    }
-
-    /// Hears what the container says until it becomes the program or gives up.
-    fn listen(&mut self, spec: &ProcessSpec) -> Option<Failure> {
-        loop {
-            let control = (!self.abandoned).then(|| self.control.as_fd());
-            let ready = sys::poll::readable([Some(self.channel.as_fd()), control], None);
-            let Ok([said, ordered]) = ready else {
-                return None;
+        // Without a copy the request's socket closes, which tells the caller.
+        if let Ok(Cloned::Child) = sys::process::clone_process(Namespaces::default(), None) {
+            drop(requests);
+            let code = match request.serve() {
+                Ok(()) => 0,
+                Err(_) => 1,
             };
-            if ordered {
-                self.obey();
-            }
-            if !said {
-                continue;
-            }
-            match self.hear() {
-                Ok(Some(Notice::Made { stubs, directories })) => {
-                    self.stubs = stubs;
-                    self.touched = directories;
-                }
-                Ok(Some(Notice::Connect)) => match self.connect(spec) {
-                    Ok(connection) => {
-                        self.connection = connection;
-                        (&self.channel).write_all(&[1]).ok();
-                    }
-                    Err(error) => {
-                        sys::process::send_signal(&self.pidfd, SIGKILL).ok();
-                        return Some(error.into());
-                    }
-                },
-                Ok(Some(Notice::Failed { failure })) => return Some(failure),
-                Ok(Some(Notice::Terminal)) => {}
-                // Closed by `exec`: it runs. Or cut short: its end will tell.
-                Ok(None) | Err(_) => return None,
-            }
+            sys::process::exit_now(code);
+        }
+    }
+}
+
+/// The descriptors of one message.
+struct Request {
+    control: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    stdin: Option<OwnedFd>,
+}
+
+impl Request {
+    fn of(descriptors: Vec<OwnedFd>) -> Option<Request> {
+        let mut descriptors = descriptors.into_iter();
+        Some(Request {
+            control: descriptors.next()?,
+            stdout: descriptors.next()?,
+            stderr: descriptors.next()?,
+            stdin: descriptors.next(),
+        })
+    }
+
+    fn serve(self) -> io::Result<()> {
+        sys::signal::reset();
+        sys::signal::block_all();
+        sys::process::replace_stream(&self.stdout, 1)?;
+        sys::process::replace_stream(&self.stderr, 2)?;
+        drop((self.stdout, self.stderr));
+        supervisor::serve(UnixStream::from(self.control), self.stdin)
+    }
+}
+
+/// The process that containers start from. It is started when the first one is, and ends with this
+/// value.
+#[derive(Debug)]
+pub struct Helper {
+    program: PathBuf,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// `None` only while it is dropped.
+    requests: Option<UnixStream>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        // Nothing is left to do if it was killed before.
+        self.child.wait().ok();
+    }
+}
+
+impl Helper {
+    /// This program itself, even if its file was replaced meanwhile. Its `main` must begin with
+    /// [`init_if_child`].
+    pub fn current() -> Helper {
+        Helper::program("/proc/self/exe")
+    }
+
+    /// Another program whose `main` begins with [`init_if_child`], of the same version.
+    pub fn program(path: impl Into<PathBuf>) -> Helper {
+        Helper {
+            program: path.into(),
+            running: Mutex::new(None),
         }
     }
 
-    /// The next notice, with the terminal that may come along.
-    fn hear(&mut self) -> io::Result<Option<Notice>> {
-        let received = wire::receive(&self.channel)?;
-        Ok(received.map(|(notice, descriptors)| {
-            self.terminal = descriptors.into_iter().next().or(self.terminal.take());
-            notice
-        }))
+    /// The program's path.
+    pub fn path(&self) -> &Path {
+        &self.program
     }
 
-    fn connect(&self, spec: &ProcessSpec) -> Result<Option<Connection>, SetUpError> {
-        let Network::Connected(connector) = &spec.network else {
-            return Ok(None);
-        };
-        let step = || {
-            format!(
-                "connect the network through {}",
-                connector.program().display()
-            )
-        };
-        Connection::open(connector, self.pid).map(Some).during(step)
-    }
-
-    /// Waits for the end, obeying the caller meanwhile.
-    fn wait(&mut self) -> io::Result<sys::process::Exit> {
-        loop {
-            let control = (!self.abandoned).then(|| self.control.as_fd());
-            let [ended, ordered] = sys::poll::readable([Some(self.pidfd.as_fd()), control], None)?;
-            if ended {
-                return sys::process::wait(&self.pidfd);
-            }
-            if ordered {
-                self.obey();
-            }
-        }
-    }
-
-    /// Every byte from the caller is a signal for the program; the end is the last one.
-    fn obey(&mut self) {
-        let mut signals = [0; 16];
-        match (&self.control).read(&mut signals) {
-            Ok(0) | Err(_) => {
-                self.abandoned = true;
-                // It may have ended already.
-                sys::process::send_signal(&self.pidfd, SIGKILL).ok();
-            }
-            Ok(count) => {
-                for &signal in &signals[..count] {
-                    sys::process::send_signal(&self.pidfd, signal.into()).ok();
-                }
-            }
-        }
-    }
-
-    fn clean_up(&self, root: &RootMount) {
-        let upper = match root {
-            RootMount::Overlay { upper, work, .. } => {
-                container::settle_work(work);
-                upper
-            }
-            RootMount::Bind {
-                source,
-                readonly: false,
-            } => source,
-            _ => return,
-        };
-        if !self.stubs.is_empty()
-            && let Ok(upper) = open_directory(upper)
+    /// Asks for a supervisor that listens to the other end of `control`, with these streams:
+    /// output, error output, and input if it is to have one.
+    pub(crate) fn request(
+        &self,
+        control: BorrowedFd<'_>,
+        streams: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let descriptors: Vec<_> = [control].iter().chain(streams).copied().collect();
+        if let Some(helper) = &*running
+            && helper.ask(&descriptors).is_ok()
         {
-            container::clean_up(upper.as_fd(), &self.stubs, &self.touched);
+            return Ok(());
         }
+        // Not started yet, or killed by somebody.
+        *running = None;
+        let helper = running.insert(self.start()?);
+        helper.ask(&descriptors)
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        let (requests, theirs) = UnixStream::pair()?;
+        let child = Command::new(&self.program)
+            .arg0(NAME)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Running {
+            child,
+            requests: Some(requests),
+        })
     }
 }
 
-/// The container's side of the clone.
-fn enter(spec: &ProcessSpec, channel: UnixStream, stdin: Option<OwnedFd>) -> ! {
-    let mut channel = channel;
-    let failure = match spec.init.then(container::split).transpose() {
-        Ok(Some(container::Role::Init(init))) => {
-            drop((channel, stdin));
-            match let_go_of_streams() {
-                Ok(()) => init.tend(),
-                Err(_) => sys::process::exit_now(255),
-            }
-        }
-        Ok(_) => container::become_program(spec, &mut channel, stdin),
-        Err(error) => SetUpError::new("start the init process", &error).into(),
-    };
-    // Without a listener there is nobody to tell.
-    wire::send(&channel, &Notice::Failed { failure }, &[]).ok();
-    sys::process::exit_now(125)
-}
-
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    use sys::fs::{CWD, Mode, OFlags};
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(sys::fs::openat(CWD, path, flags, Mode::empty())?)
-}
-
-/// Who reads the container's output waits until its last holder lets go.
-fn let_go_of_streams() -> io::Result<()> {
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
-    for stream in 0..=2 {
-        sys::process::replace_stream(&null, stream)?;
+impl Running {
+    fn ask(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let requests = self.requests.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        sys::net::send_with_descriptors(requests, &[1], descriptors)?;
+        Ok(())
     }
-    Ok(())
 }

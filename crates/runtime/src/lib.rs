@@ -2,9 +2,9 @@
 //! for ordinary users. Knows no image, no layer and no cache.
 //!
 //! ```text
-//! spawn(helper, spec) ─► this program again, single-threaded ─► clone into namespaces
-//!                                                              mounts, root, identity, filter
-//!      Process::wait ◄─────────── reports ◄──────────────────── the program, as process 1
+//! spawn(helper, spec) ─► this program again, single-threaded ─► a copy clones into namespaces
+//!                                                             mounts, root, identity, filter
+//!      Process::wait ◄─────────── reports ◄─────────────────── the program, as process 1
 //! ```
 //!
 //! * [`ProcessSpec`] says what to run, as plain values; [`spawn`] runs it; [`Process::wait`] hands
@@ -27,14 +27,13 @@ mod process;
 pub mod rootless;
 pub mod seccomp;
 mod spec;
+mod supervisor;
 mod wire;
 
 pub use capability::{Capability, CapabilitySet, UnknownCapability};
 pub use exec_error::ExecError;
-pub use helper::init_if_child;
-pub use process::{
-    Exit, Helper, Outcome, Process, ProcessHandle, SpawnError, Stream, WaitError, spawn,
-};
+pub use helper::{Helper, init_if_child};
+pub use process::{Exit, Outcome, Process, ProcessHandle, SpawnError, Stream, WaitError, spawn};
 pub use spec::{
     Cgroup, DEFAULT_SHM_SIZE, Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit,
     Security, UnknownResource, User, WindowSize,

@@ -1,7 +1,7 @@
 //! The caller's side: starting a container, reading its output, waiting, killing.
 
 use crate::exec_error::ExecError;
-use crate::helper;
+use crate::helper::Helper;
 use crate::message::{Failure, Report};
 use crate::spec::{Io, ProcessSpec};
 use crate::wire;
@@ -10,33 +10,10 @@ use std::io::{self, PipeReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use sys::process::Exit;
-
-/// The program that helpers are started from.
-#[derive(Clone, Debug)]
-pub struct Helper {
-    program: PathBuf,
-}
-
-impl Helper {
-    /// This program itself, even if its file was replaced meanwhile. Its `main` must begin with
-    /// [`crate::init_if_child`].
-    pub fn current() -> Helper {
-        Helper::program("/proc/self/exe")
-    }
-
-    /// Another program whose `main` begins with [`crate::init_if_child`], of the same version.
-    pub fn program(path: impl Into<PathBuf>) -> Helper {
-        Helper {
-            program: path.into(),
-        }
-    }
-}
 
 /// A container that did not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +87,11 @@ pub enum Stream {
 /// A running container. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
-    helper: Child,
     control: Arc<UnixStream>,
     output: Option<(PipeReader, PipeReader)>,
     terminal: Option<OwnedFd>,
+    /// Its end was reported.
+    ended: bool,
 }
 
 /// Sends signals to a container from any thread, also after its end.
@@ -144,52 +122,58 @@ impl ProcessHandle {
 pub fn spawn(helper: &Helper, spec: &ProcessSpec) -> Result<Process, SpawnError> {
     let conversation = |source| SpawnError::Conversation { source };
     let (control, theirs) = UnixStream::pair().map_err(conversation)?;
-    let (stdout, stderr, output) = output_streams(spec.io).map_err(conversation)?;
-    let mut command = Command::new(&helper.program);
-    command
-        .arg0(helper::NAME)
-        .env_clear()
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(stdout)
-        .stderr(stderr);
-    let child = command.spawn().map_err(|source| SpawnError::Helper {
-        program: helper.program.clone(),
+    let output = request(helper, theirs, spec.io).map_err(|source| SpawnError::Helper {
+        program: helper.path().to_owned(),
         source,
     })?;
-    // Its copies of the streams must close here, or their ends are never seen.
-    drop(command);
     let mut process = Process {
-        helper: child,
         control: Arc::new(control),
         output,
         terminal: None,
+        ended: false,
     };
-    process.send_spec(spec).map_err(conversation)?;
+    wire::send(&process.control, spec, &[]).map_err(conversation)?;
     match process.next_report().map_err(conversation)? {
         Report::Started => Ok(process),
-        Report::Failed { failure } => Err(match failure {
-            Failure::Exec { error } => SpawnError::Exec(error),
-            Failure::SetUp { step, errno } => SpawnError::SetUp {
-                step,
-                source: io::Error::from_raw_os_error(errno),
-            },
-        }),
+        Report::Failed { failure } => {
+            process.ended = true;
+            Err(match failure {
+                Failure::Exec { error } => SpawnError::Exec(error),
+                Failure::SetUp { step, errno } => SpawnError::SetUp {
+                    step,
+                    source: io::Error::from_raw_os_error(errno),
+                },
+            })
+        }
         Report::Ended { .. } => Err(conversation(io::ErrorKind::InvalidData.into())),
     }
 }
 
-type Output = Option<(PipeReader, PipeReader)>;
-
-fn output_streams(io: Io) -> io::Result<(Stdio, Stdio, Output)> {
+/// Asks for a supervisor with the streams that `io` wants. Returns where its output comes out.
+fn request(
+    helper: &Helper,
+    control: UnixStream,
+    io: Io,
+) -> io::Result<Option<(PipeReader, PipeReader)>> {
+    let control = control.as_fd();
     match io {
         Io::Captured => {
             let (stdout, to_stdout) = io::pipe()?;
             let (stderr, to_stderr) = io::pipe()?;
-            let output = Some((stdout, stderr));
-            Ok((Stdio::from(to_stdout), Stdio::from(to_stderr), output))
+            helper.request(control, &[to_stdout.as_fd(), to_stderr.as_fd()])?;
+            Ok(Some((stdout, stderr)))
         }
-        Io::Inherited { .. } => Ok((Stdio::inherit(), Stdio::inherit(), None)),
-        Io::Terminal(_) => Ok((Stdio::null(), Stdio::null(), None)),
+        Io::Inherited { stdin } => {
+            let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+            let streams = [output.as_fd(), error.as_fd(), input.as_fd()];
+            helper.request(control, &streams[..if stdin { 3 } else { 2 }])?;
+            Ok(None)
+        }
+        Io::Terminal(_) => {
+            let null = File::options().write(true).open("/dev/null")?;
+            helper.request(control, &[null.as_fd(), null.as_fd()])?;
+            Ok(None)
+        }
     }
 }
 
@@ -227,6 +211,7 @@ impl Process {
             }
         }
         let report = self.next_report();
+        self.ended = report.is_ok();
         loop {
             let ready = poll(None, &streams, Some(0))?;
             if !ready[1] && !ready[2] {
@@ -234,20 +219,10 @@ impl Process {
             }
             pass_on(&mut streams, [ready[1], ready[2]], &mut buffer, &mut output)?;
         }
-        self.helper.wait()?;
         match report? {
             Report::Ended { outcome } => Ok(outcome),
             _ => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
         }
-    }
-
-    fn send_spec(&self, spec: &ProcessSpec) -> io::Result<()> {
-        let stdin = io::stdin();
-        let descriptors = match spec.io {
-            Io::Inherited { stdin: true } => vec![stdin.as_fd()],
-            _ => Vec::new(),
-        };
-        wire::send(&self.control, spec, &descriptors)
     }
 
     fn next_report(&mut self) -> io::Result<Report> {
@@ -291,14 +266,10 @@ fn pass_on(
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.handle().kill();
-        // Gone already after a wait; otherwise it ends as soon as the container has.
-        self.helper.wait().ok();
-    }
-}
-
-impl AsRef<Path> for Helper {
-    fn as_ref(&self) -> &Path {
-        &self.program
+        if !self.ended {
+            self.handle().kill();
+            // Until the supervisor has nothing more to say: then the container has gone.
+            while self.next_report().is_ok() {}
+        }
     }
 }

@@ -84,9 +84,7 @@ struct CloneArgs {
 /// # Errors
 /// `EBUSY` when this process has more than one thread; the errno of `clone3(2)` otherwise.
 pub fn clone_process(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
-    }
+    require_single_thread()?;
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: namespaces.bits() | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
@@ -110,6 +108,16 @@ pub fn clone_process(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> 
             pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
         }),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn require_single_thread() -> io::Result<()> {
+    // The directory has a link of its own, one from its parent, and one from every thread.
+    let links = rustix::fs::stat("/proc/self/task")?.st_nlink;
+    if links == 3 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EBUSY))
     }
 }
 
@@ -252,9 +260,7 @@ pub fn replace_stream(fd: impl AsFd, stream: i32) -> io::Result<()> {
 /// # Errors
 /// The errno of `unshare(2)`; `EBUSY` when this process has more than one thread.
 pub fn unshare(namespaces: Namespaces, user: bool) -> io::Result<()> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
-    }
+    require_single_thread()?;
     let mut bits = namespaces.bits();
     if user {
         bits |= u64::from(libc::CLONE_NEWUSER.cast_unsigned());

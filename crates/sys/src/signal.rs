@@ -30,6 +30,12 @@ pub fn reset() {
     set_mask(libc::SIG_SETMASK, &[]);
 }
 
+/// Has the kernel reap this process's children by itself; they cannot be waited for then.
+pub fn ignore_children() {
+    // SAFETY: ignoring runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Blocks the signals in this thread and those it starts.
 pub fn block(signals: &[i32]) {
     set_mask(libc::SIG_BLOCK, signals);
@@ -58,6 +64,21 @@ fn set_mask(how: libc::c_int, signals: &[i32]) {
     // SAFETY: the set is live and initialised; the old mask is not asked for.
     unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) };
 }
+
+pub use libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+
+/// The signals that a program in the foreground passes on to the one it stands for: what people
+/// and other programs send on purpose. `SIGCHLD` and the like stay with their receiver.
+pub const FORWARDED: [libc::c_int; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGCONT,
+];
 
 /// A descriptor that signals are read from instead of being delivered.
 #[derive(Debug)]

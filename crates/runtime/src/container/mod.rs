@@ -13,7 +13,6 @@ mod tree;
 
 pub(crate) use init::{Role, split};
 pub(crate) use target::clean_up;
-pub(crate) use tree::settle_work;
 
 use crate::message::{During, Failure, Notice, SetUpError};
 use crate::spec::{Io, Network, ProcessSpec};

@@ -117,6 +117,7 @@ pub(crate) fn mount_tree(
             userxattr,
         } => {
             let step = || format!("mount the layers with upper directory {}", upper.display());
+            settle_work(work);
             let upper_fd = open_path(upper).during(step)?;
             let work_fd = open_path(work).during(step)?;
             let layers = lower_layers(staging, lowers, stubs)?;
@@ -229,8 +230,9 @@ pub(crate) fn open_path(path: &Path) -> std::io::Result<OwnedFd> {
     Ok(sys::fs::openat(CWD, path, REFER, Mode::empty())?)
 }
 
-/// Forgets that a run's overlay was volatile, so that the same directories can be mounted again.
-pub(crate) fn settle_work(work: &Path) {
-    // Absent where the kernel has no volatile mounts.
+/// Forgets that an earlier run's overlay was volatile, so that its directories can be mounted again.
+/// Done now and not after the run, since most working directories are thrown away then.
+fn settle_work(work: &Path) {
+    // Absent after no run, and where the kernel has no volatile mounts.
     std::fs::remove_dir_all(work.join("work/incompat")).ok();
 }

@@ -122,10 +122,7 @@ fn a_program_that_is_no_helper_is_noticed() {
     let fixture = Fixture::new();
     let helper = runtime::Helper::program("/bin/true");
     let error = runtime::spawn(&helper, &fixture.spec("true")).unwrap_err();
-    assert!(
-        chain(&error).starts_with("talk to the container helper"),
-        "{error}"
-    );
+    assert!(chain(&error).contains("the container helper"), "{error}");
     let helper = runtime::Helper::program("/no/such/helper");
     let error = runtime::spawn(&helper, &fixture.spec("true")).unwrap_err();
     assert!(

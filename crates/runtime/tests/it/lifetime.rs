@@ -10,7 +10,7 @@ fn with_ready(
     spec: &ProcessSpec,
     then: impl FnOnce(runtime::ProcessHandle) + Send,
 ) -> (runtime::Outcome, String) {
-    let process = spawn(&helper(), spec).unwrap();
+    let process = spawn(helper(), spec).unwrap();
     let handle = process.handle();
     let (tell, ready) = mpsc::channel();
     let mut printed = String::new();
@@ -76,7 +76,7 @@ fn init_passes_signals_on_and_reaps() {
          trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done",
     );
     spec.init = true;
-    let process = spawn(&helper(), &spec).unwrap();
+    let process = spawn(helper(), &spec).unwrap();
     let handle = process.handle();
     let mut printed = String::new();
     let outcome = process
@@ -96,7 +96,7 @@ fn init_passes_signals_on_and_reaps() {
 #[test]
 fn a_dropped_process_is_killed() {
     let fixture = Fixture::new();
-    let process = spawn(&helper(), &fixture.spec("exec sleep 31102")).unwrap();
+    let process = spawn(helper(), &fixture.spec("exec sleep 31102")).unwrap();
     assert!(runs("31102"));
     drop(process);
     assert!(!runs("31102"));

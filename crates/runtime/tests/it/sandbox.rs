@@ -178,7 +178,7 @@ fn a_terminal_is_the_controlling_one() {
         columns: 111,
     });
     spec.user.uid = 1000;
-    let mut process = spawn(&crate::support::helper(), &spec).unwrap();
+    let mut process = spawn(crate::support::helper(), &spec).unwrap();
     let mut terminal = process.take_terminal().unwrap();
     let mut shown = Vec::new();
     // Ends with EIO when the container has.

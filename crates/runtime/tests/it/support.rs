@@ -4,6 +4,7 @@ use runtime::{Exit, Helper, ProcessSpec, SpawnError, Stream, spawn};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use sys::mount::{Lower, RootMount};
 use tempfile::TempDir;
 
@@ -85,8 +86,11 @@ fn list(base: &Path, below: &Path, found: &mut Vec<String>) {
     }
 }
 
-pub(crate) fn helper() -> Helper {
-    Helper::program(env!("CARGO_BIN_EXE_runtime-probe"))
+/// The helper that all tests share.
+pub(crate) fn helper() -> &'static Helper {
+    static HELPER: LazyLock<Helper> =
+        LazyLock::new(|| Helper::program(env!("CARGO_BIN_EXE_runtime-probe")));
+    &HELPER
 }
 
 /// What a container printed and how it ended.
@@ -107,7 +111,7 @@ pub(crate) fn run(spec: &ProcessSpec) -> Ran {
 
 pub(crate) fn try_run(spec: &ProcessSpec) -> Result<Ran, SpawnError> {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let outcome = spawn(&helper(), spec)?
+    let outcome = spawn(helper(), spec)?
         .wait(|stream, bytes| match stream {
             Stream::Stdout => stdout.extend_from_slice(bytes),
             Stream::Stderr => stderr.extend_from_slice(bytes),
