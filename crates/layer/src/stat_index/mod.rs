@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | ext, xfs, btrfs, f2fs, bcachefs, overlay | 20 ms | stamped from the kernel's coarse clock, at most 10 ms behind; twice that |
 //! | those, both stamps on a whole second | 2 s | an old inode format with one-second stamps |
-//! | tmpfs, ramfs, hugetlbfs | never | a write through a shared mapping leaves no stamp |
+//! | tmpfs, ramfs, hugetlbfs | never | on many kernels a write through a shared mapping leaves no stamp |
 //! | all others (NFS, 9p, FUSE, FAT …) | 60 s | another clock may stamp, or a coarse one; a minute of skew is a broken clock |
 //!
 //! A time stamp in the future is never old, so such a file is always read. What stays open, as it

@@ -144,7 +144,7 @@ import mmap, sys
 with open(sys.argv[1], 'r+b') as f, mmap.mmap(f.fileno(), 0) as m:
     m[:] = b'two'
 ";
-    // On tmpfs such a write leaves no stamp at all.
+    // On tmpfs such a write may leave no stamp at all.
     for parent in [std::env::temp_dir(), "/dev/shm".into()] {
         let Ok(directory) = tempfile::tempdir_in(parent) else {
             continue;
