@@ -47,4 +47,5 @@ pub use lowered::{
     Entitlement, HistoryEntry, ImageTemplate, Lowered, Lowering, Request, SourceDateEpoch,
 };
 pub use outline::{Outline, OutlineArg, OutlineMount, Target, targets};
+pub use remote::{GitUrlError, git_source, is_git_context};
 pub use request::{Context, LowerRequest, NoCache};

@@ -1,6 +1,8 @@
 //! Which sources of `ADD` are URLs and which are git repositories (rows C18, C19), and what the
 //! latter say in fragment and query.
 
+use graph::GitSource;
+
 /// A source that does not lie in the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Remote {
@@ -34,19 +36,65 @@ pub(crate) struct GitUrl {
 
 /// Why a git URL cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RemoteError {
+pub enum GitUrlError {
+    /// It is no git URL at all.
+    #[error("`{0}` is no git URL (https://….git, ssh://…, git://…, git@host:path, github.com/…)")]
+    NotGit(String),
+    /// A query parameter that does not exist.
     #[error("git URL has an unknown query parameter `{0}`")]
     UnknownKey(String),
+    /// A query parameter that is given twice.
     #[error("git URL has `{key}` more than once")]
-    Repeated { key: String },
+    Repeated {
+        /// The parameter.
+        key: String,
+    },
+    /// Two of `ref`, `tag` and `branch`.
     #[error("git URL names two references, `{0}` and `{1}`")]
     TwoReferences(String, String),
+    /// A switch with another value than a boolean.
     #[error("git URL has `{key}={value}`, which is neither true nor false")]
-    NotBoolean { key: String, value: String },
+    NotBoolean {
+        /// The parameter.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// Both `#ref:subdir` and `?ref=…`.
     #[error("git URL has both a fragment and a query; one of them has to say it all")]
     FragmentAndQuery,
-    #[error("git URL names the subdirectory twice")]
-    TwoSubdirs,
+}
+
+/// Tells whether a context is a git repository (row B3): any git URL, and `github.com/…`.
+pub fn is_git_context(text: &str) -> bool {
+    text.starts_with("github.com/") || split_git(text).is_some()
+}
+
+/// Reads the git URL of a context, `#ref:subdir` or query included. The `.git` directory is kept
+/// only if the URL says so.
+///
+/// # Errors
+/// When it is no git URL (see [`is_git_context`]) or a part of it makes no sense.
+pub fn git_source(url: &str) -> Result<GitSource, GitUrlError> {
+    let full = match url.starts_with("github.com/") {
+        true => format!("https://{url}"),
+        false => url.to_owned(),
+    };
+    let parts = match split_git(&full) {
+        Some(parts) => parts,
+        None if full != url => parts_of(&full),
+        None => return Err(GitUrlError::NotGit(url.to_owned())),
+    };
+    let url = parse_git(parts)?;
+    Ok(GitSource {
+        remote: url.remote,
+        reference: url.reference,
+        commit: None,
+        subdir: url.subdir,
+        keep_git_dir: url.keep_git_dir.unwrap_or(false),
+        submodules: url.submodules.unwrap_or(true),
+        checksum: url.checksum,
+    })
 }
 
 /// Query parameters of a git URL, for suggestions.
@@ -64,7 +112,7 @@ pub(crate) const GIT_KEYS: &[&str] = &[
 ];
 
 /// Classifies a source; `None` is a path of the context.
-pub(crate) fn classify(source: &str) -> Result<Option<Remote>, RemoteError> {
+pub(crate) fn classify(source: &str) -> Result<Option<Remote>, GitUrlError> {
     if let Some(git) = split_git(source) {
         return parse_git(git).map(|url| Some(Remote::Git(url)));
     }
@@ -84,20 +132,25 @@ struct GitParts<'a> {
     fragment: Option<&'a str>,
 }
 
-fn split_git(source: &str) -> Option<GitParts<'_>> {
+fn parts_of(source: &str) -> GitParts<'_> {
     let (rest, fragment) = cut(source, '#');
     let (remote, query) = cut(rest, '?');
-    let is_git = match remote.split_once("://") {
-        Some(("ssh" | "git", _)) => true,
-        Some(("http" | "https", path)) => path.contains('/') && path.ends_with(".git"),
-        Some(_) => false,
-        None => is_scp(remote),
-    };
-    is_git.then_some(GitParts {
+    GitParts {
         remote,
         query,
         fragment,
-    })
+    }
+}
+
+fn split_git(source: &str) -> Option<GitParts<'_>> {
+    let parts = parts_of(source);
+    let is_git = match parts.remote.split_once("://") {
+        Some(("ssh" | "git", _)) => true,
+        Some(("http" | "https", path)) => path.contains('/') && path.ends_with(".git"),
+        Some(_) => false,
+        None => is_scp(parts.remote),
+    };
+    is_git.then_some(parts)
 }
 
 fn cut(text: &str, separator: char) -> (&str, Option<&str>) {
@@ -121,7 +174,7 @@ fn is_scp(remote: &str) -> bool {
     })
 }
 
-fn parse_git(parts: GitParts<'_>) -> Result<GitUrl, RemoteError> {
+fn parse_git(parts: GitParts<'_>) -> Result<GitUrl, GitUrlError> {
     let mut url = GitUrl {
         remote: parts.remote.to_owned(),
         ..GitUrl::default()
@@ -135,14 +188,14 @@ fn parse_git(parts: GitParts<'_>) -> Result<GitUrl, RemoteError> {
         return Ok(url);
     };
     if parts.fragment.is_some_and(|fragment| !fragment.is_empty()) {
-        return Err(RemoteError::FragmentAndQuery);
+        return Err(GitUrlError::FragmentAndQuery);
     }
     let mut seen: Vec<String> = Vec::new();
     for pair in query.split('&') {
         let (key, value) = cut(pair, '=');
         let (key, value) = (percent_decode(key), value.map(percent_decode));
         if seen.contains(&key) {
-            return Err(RemoteError::Repeated { key });
+            return Err(GitUrlError::Repeated { key });
         }
         set_parameter(&mut url, &key, value)?;
         seen.push(key);
@@ -150,27 +203,26 @@ fn parse_git(parts: GitParts<'_>) -> Result<GitUrl, RemoteError> {
     Ok(url)
 }
 
-fn set_parameter(url: &mut GitUrl, key: &str, value: Option<String>) -> Result<(), RemoteError> {
+fn set_parameter(url: &mut GitUrl, key: &str, value: Option<String>) -> Result<(), GitUrlError> {
     let text = value.clone().unwrap_or_default();
     match key {
         "ref" => set_reference(url, text)?,
         "tag" => set_reference(url, format!("refs/tags/{}", strip(&text, "refs/tags/")))?,
         "branch" => set_reference(url, format!("refs/heads/{}", strip(&text, "refs/heads/")))?,
         "checksum" | "commit" => url.checksum = Some(text),
-        "subdir" if !url.subdir.is_empty() => return Err(RemoteError::TwoSubdirs),
         "subdir" => url.subdir = crate::path::clamp(&text),
         "keep-git-dir" => url.keep_git_dir = Some(flag(key, value)?),
         "submodules" => url.submodules = Some(flag(key, value)?),
         // Layer times are kiln's own, and fetching by commit is what it does whenever it can.
         "mtime" | "fetch-by-commit" => {}
-        key => return Err(RemoteError::UnknownKey(key.to_owned())),
+        key => return Err(GitUrlError::UnknownKey(key.to_owned())),
     }
     Ok(())
 }
 
-fn set_reference(url: &mut GitUrl, reference: String) -> Result<(), RemoteError> {
+fn set_reference(url: &mut GitUrl, reference: String) -> Result<(), GitUrlError> {
     if let Some(first) = url.reference.take() {
-        return Err(RemoteError::TwoReferences(first, reference));
+        return Err(GitUrlError::TwoReferences(first, reference));
     }
     url.reference = (!reference.is_empty()).then_some(reference);
     Ok(())
@@ -180,12 +232,12 @@ fn strip<'a>(text: &'a str, prefix: &str) -> &'a str {
     text.strip_prefix(prefix).unwrap_or(text)
 }
 
-fn flag(key: &str, value: Option<String>) -> Result<bool, RemoteError> {
+fn flag(key: &str, value: Option<String>) -> Result<bool, GitUrlError> {
     let Some(value) = value.filter(|value| !value.is_empty()) else {
         return Ok(true);
     };
     let key = key.to_owned();
-    crate::mount::parse_bool(&value).ok_or(RemoteError::NotBoolean { key, value })
+    crate::mount::parse_bool(&value).ok_or(GitUrlError::NotBoolean { key, value })
 }
 
 fn percent_decode(text: &str) -> String {
@@ -302,6 +354,17 @@ mod tests {
             error("https://h/r.git?submodules=perhaps"),
             "git URL has `submodules=perhaps`, which is neither true nor false"
         );
+    }
+
+    #[test]
+    fn b3_contexts() {
+        let source = git_source("github.com/o/r#main:dir").expect("a git URL");
+        assert_eq!(source.remote, "https://github.com/o/r");
+        assert_eq!(source.reference.as_deref(), Some("main"));
+        assert_eq!((source.subdir.as_str(), source.submodules), ("dir", true));
+        assert!(is_git_context("git@host:o/r") && !is_git_context("./github.com/o"));
+        let error = git_source("https://example.com/x").unwrap_err();
+        assert!(matches!(error, GitUrlError::NotGit(_)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::external::{External, bad_name, resolve as resolve_external};
 use crate::owner::{is_numeric, parse_mode, parse_owner};
 use crate::path::{clamp, is_pattern, names_directory, resolve};
 use crate::plan::{FromReference, Origin};
-use crate::remote::{GIT_KEYS, GitUrl, Remote, RemoteError, classify};
+use crate::remote::{GIT_KEYS, GitUrl, GitUrlError, Remote, classify};
 use crate::run::push_input;
 use crate::stage::StageLowering;
 
@@ -311,7 +311,7 @@ impl StageLowering<'_, '_> {
                 (Source::Http(http), path, plan.unpack_remote, "download")
             }
             Remote::Git(url) => {
-                let git = git_source(url, plan, span)?;
+                let git = added_repository(url, plan, span)?;
                 (Source::Git(git), String::new(), Unpack::Never, "fetch")
             }
         };
@@ -469,7 +469,7 @@ fn check_checksum(plan: &Plan) -> Result<(), Diagnostic> {
     }
 }
 
-fn git_source(url: GitUrl, plan: &Plan, span: Span) -> Result<GitSource, Diagnostic> {
+fn added_repository(url: GitUrl, plan: &Plan, span: Span) -> Result<GitSource, Diagnostic> {
     if let (Some(flag), Some(query)) = (plan.keep_git_dir, url.keep_git_dir)
         && flag != query
     {
@@ -503,9 +503,9 @@ fn remote_in_copy(remote: &Remote, span: Span) -> Diagnostic {
     Diagnostic::error("copy-remote", span, message).with_help("use ADD")
 }
 
-fn remote_error(error: &RemoteError, span: Span) -> Diagnostic {
+fn remote_error(error: &GitUrlError, span: Span) -> Diagnostic {
     let help = match error {
-        RemoteError::UnknownKey(key) => {
+        GitUrlError::UnknownKey(key) => {
             let near = dockerfile::nearest(key, GIT_KEYS.iter().copied());
             near.map(|near| format!("did you mean `{near}`?"))
         }

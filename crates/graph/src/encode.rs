@@ -144,7 +144,10 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new(domain: &str) -> Encoder {
-        let mut encoder = Encoder { bytes: Vec::new() };
+        // Most ops fit without growing.
+        let mut encoder = Encoder {
+            bytes: Vec::with_capacity(1024),
+        };
         encoder.bytes(domain.as_bytes());
         encoder
     }

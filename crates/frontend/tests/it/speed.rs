@@ -14,7 +14,6 @@ fn check(text: &str, limit: Duration) {
     let lowered = case::lower_fully(&file, &Value::Null);
     let took = start.elapsed();
     assert!(lowered.is_ok(), "{:?}", lowered.err());
-    println!("{took:?}");
     assert!(took < limit, "lowering took {took:?}");
 }
 
@@ -30,7 +29,7 @@ fn ten_thousand_stages_in_a_chain() {
             .map_or("busybox".to_owned(), |base| format!("s{base}"));
         format!("FROM {base} AS s{n}\nENV V{n}={n}\nLABEL l{n}={n}\nRUN {n}\n")
     });
-    check(&stages, Duration::from_secs(20));
+    check(&stages, Duration::from_secs(10));
 }
 
 #[test]
@@ -39,7 +38,7 @@ fn ten_thousand_stages_in_one() {
     let copies = repeat(10_000, |n| format!("COPY --from=s{n} /x /x{n}\n"));
     check(
         &format!("{stages}FROM busybox\n{copies}"),
-        Duration::from_secs(20),
+        Duration::from_secs(10),
     );
 }
 
