@@ -96,5 +96,9 @@ proptest! {
             Err(layer::apply::ApplyError::Archive { source: ReadError::Io { .. } })
         );
         prop_assert!(!is_io);
+        if let Ok(applied) = result {
+            let mut image = Vec::new();
+            layer::erofs::write_index(&applied.index, applied.stored_len, &mut image).unwrap();
+        }
     }
 }
