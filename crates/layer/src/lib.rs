@@ -1,5 +1,7 @@
 //! File trees and the changesets between them.
 
+#![forbid(unsafe_code)]
+
 pub mod checksum;
 pub mod chmod;
 pub mod copy;
@@ -45,3 +47,4 @@ pub use stat_index::StatIndex;
 pub use times::Times;
 pub use tree::Tree;
 pub use walk::{digest_all, walk};
+pub use xattr::Marks;
