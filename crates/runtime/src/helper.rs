@@ -10,10 +10,16 @@
 //! ```
 //!
 //! The helper ends when the caller's side of its socket does.
+//!
+//! It runs from a copy of its file that cannot be written: until a container becomes its program,
+//! `/proc/self/exe` in it is this program, and an image could have the container's root user open
+//! that link.
 
 use crate::supervisor;
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,19 +30,66 @@ use sys::process::{Cloned, Namespaces};
 /// What the helper is called in the process list: its argument 0.
 const NAME: &str = "kiln-container-helper";
 
+/// Argument 1 once it runs from a file that cannot be written.
+const SEALED: &str = "sealed";
+
 /// Turns this process into a container helper if it was started as one, and then never returns.
 ///
 /// The first line of `main` in every program that calls [`crate::spawn`], before any thread is
 /// started. In a process that is no helper it does nothing.
 pub fn init_if_child() {
-    if std::env::args_os().next().is_some_and(|name| name == NAME) {
-        let code = match listen() {
-            Ok(()) => 0,
-            // The caller has gone or talks nonsense; there is nobody to tell.
-            Err(_) => 1,
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|name| name == NAME) {
+        let served = match args.next().is_some_and(|word| word == SEALED) {
+            true => listen(),
+            false => Err(seal()),
         };
-        sys::process::exit_now(code);
+        // The caller has gone or talks nonsense; there is nobody to tell.
+        sys::process::exit_now(i32::from(served.is_err()));
     }
+}
+
+/// Becomes the same program again, from a file that cannot be written. Returns why it could not.
+fn seal() -> io::Error {
+    let become_sealed = |file: &OwnedFd| {
+        let text = |text: &str| CString::new(text).map_err(io::Error::other);
+        let path = text(&format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Err(sys::process::exec(
+            &path,
+            &[text(NAME)?, text(SEALED)?],
+            &[],
+        ))
+    };
+    let sealed: io::Result<()> = match read_only_mount() {
+        Ok(file) => become_sealed(&file),
+        // Before Linux 5.12.
+        Err(_) => memory_copy().and_then(|file| become_sealed(&file)),
+    };
+    sealed
+        .err()
+        .unwrap_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// This program's file through a mount of its own, which is read-only.
+fn read_only_mount() -> io::Result<OwnedFd> {
+    use sys::fs::{CWD, Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let file = sys::fs::openat(CWD, "/proc/self/exe", flags, Mode::empty())?;
+    let mount = sys::mount::clone_tree(file.as_fd(), false)?;
+    let attributes = sys::mount::Attributes::MOUNT_ATTR_RDONLY;
+    sys::mount::set_attributes(mount.as_fd(), attributes, false)?;
+    Ok(mount)
+}
+
+/// A copy of this program in memory, sealed.
+fn memory_copy() -> io::Result<OwnedFd> {
+    use sys::fs::{MemfdFlags, SealFlags};
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = File::from(sys::fs::memfd_create(NAME, flags)?);
+    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
+    let seals = SealFlags::SEAL | SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
+    sys::fs::fcntl_add_seals(&copy, seals)?;
+    Ok(copy.into())
 }
 
 /// Makes a copy of this process for every message, until the caller hangs up.
@@ -50,7 +103,7 @@ fn listen() -> io::Result<()> {
     sys::process::setsid().ok();
     std::env::set_current_dir("/")?;
     let requests = io::stdin().as_fd().try_clone_to_owned()?;
-    sys::process::replace_stream(std::fs::File::open("/dev/null")?, 0)?;
+    sys::process::replace_stream(File::open("/dev/null")?, 0)?;
     loop {
         let mut byte = [0];
         let (count, descriptors) = sys::net::receive_with_descriptors(&requests, &mut byte)?;

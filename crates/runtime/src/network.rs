@@ -21,9 +21,12 @@ pub enum Connector {
     Slirp4netns(PathBuf),
 }
 
-/// Finds a connector in a `PATH`, pasta first: it is the faster one. Without any, a sandboxed
-/// network is not possible and the choice is [`crate::Network::Host`] or [`crate::Network::None`].
+/// Finds a connector in a `PATH`, pasta first: it is the faster one. `None` also where this user
+/// cannot open `/dev/net/tun`, which both need. Without a connector the choice is
+/// [`crate::Network::Host`] or [`crate::Network::None`].
 pub fn connector(path: &OsStr) -> Option<Connector> {
+    let mut tunnel = File::options();
+    tunnel.read(true).write(true).open("/dev/net/tun").ok()?;
     let find = |name: &str| {
         std::env::split_paths(path)
             .map(|directory| directory.join(name))

@@ -69,24 +69,22 @@ pub fn enter() -> Result<Standing, EnterError> {
         return Ok(no_standing(&error));
     }
     let plan = Plan::of_this_user();
-    match plan.carry_out()? {
-        None => Ok(Standing {
-            rung: Rung::Mapped,
-            explanation: "ordinary user with subordinate ids: containers run in a user \
-                          namespace, layers are kept as directories"
-                .to_owned(),
-            missing: None,
-            userxattr: true,
-        }),
-        Some(missing) => Ok(Standing {
-            rung: Rung::Single,
-            explanation: "ordinary user without subordinate ids: containers run in a user \
-                          namespace with one user, who is root"
-                .to_owned(),
-            missing: Some(missing),
-            userxattr: true,
-        }),
-    }
+    let who = match plan {
+        Plan::Identity { .. } => "root without CAP_SYS_ADMIN",
+        Plan::Helpers { .. } => "ordinary user with subordinate ids",
+        Plan::Single { .. } => "ordinary user without subordinate ids",
+    };
+    let missing = plan.carry_out()?;
+    let (rung, cost) = match missing {
+        None => (Rung::Mapped, "layers are kept as directories"),
+        Some(_) => (Rung::Single, "which has one user, root"),
+    };
+    Ok(Standing {
+        rung,
+        explanation: format!("{who}: containers run in a user namespace, {cost}"),
+        missing,
+        userxattr: true,
+    })
 }
 
 fn root_standing() -> Standing {

@@ -35,6 +35,8 @@ impl Ready {
             Ready::Hopeless(error) => error,
             Ready::Program { path, args, env } => {
                 sys::signal::reset();
+                // Everything is opened so already; a descriptor of the machine must not get in.
+                sys::process::close_on_exec_from(3).ok();
                 let errno = sys::process::exec(&path, &args, &env)
                     .raw_os_error()
                     .unwrap_or(0);

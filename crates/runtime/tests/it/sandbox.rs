@@ -157,6 +157,39 @@ fn nothing_of_the_machine_is_mounted_inside() {
 }
 
 #[test]
+fn no_descriptor_of_the_machine_gets_in() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec("");
+    spec.args = ["ls", "/proc/self/fd"].map(Into::into).into();
+    // 3 is the directory that `ls` reads.
+    check(&spec, "0\n1\n2\n3\n");
+}
+
+#[test]
+fn the_helper_s_file_cannot_be_written_from_inside() {
+    let fixture = Fixture::new();
+    // Process 1 is the helper's init here.
+    let mut spec = fixture.spec("echo x 2>/dev/null >> /proc/1/exe || echo refused");
+    spec.init = true;
+    spec.security = Security::insecure();
+    check(&spec, "refused\n");
+    let before = std::fs::metadata(env!("CARGO_BIN_EXE_runtime-probe"))
+        .unwrap()
+        .len();
+    // The helper's program itself is no way in: it starts, and knows no such word.
+    spec.args = vec!["/proc/self/exe".into(), "sealed".into()];
+    spec.init = false;
+    assert_ne!(
+        crate::support::try_run(&spec).map(|ran| ran.exit).ok(),
+        Some(Exit::Code(0))
+    );
+    let after = std::fs::metadata(env!("CARGO_BIN_EXE_runtime-probe"))
+        .unwrap()
+        .len();
+    assert_eq!(before, after);
+}
+
+#[test]
 fn devices_are_usable() {
     let fixture = Fixture::new();
     check(

@@ -17,9 +17,9 @@ pub use node::{make_device, make_fifo, make_socket, set_owner, set_permissions, 
 pub use open::{open_beneath, open_in_root, reopen};
 pub use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, MemfdFlags, Mode, OFlags, RenameFlags,
-    ResolveFlags, StatFs, fallocate, fdatasync, flock, fstatfs, fsync, ftruncate, linkat,
-    memfd_create, mkdirat, openat, openat2, readlinkat, renameat, renameat_with, symlinkat, syncfs,
-    unlinkat,
+    ResolveFlags, SealFlags, StatFs, fallocate, fcntl_add_seals, fdatasync, flock, fstatfs, fsync,
+    ftruncate, linkat, memfd_create, mkdirat, openat, openat2, readlinkat, renameat, renameat_with,
+    symlinkat, syncfs, unlinkat,
 };
 pub use rustix::path::Arg;
 pub use stat::{Stat, Time, stat, stat_at};
