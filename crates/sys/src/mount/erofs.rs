@@ -54,7 +54,7 @@ pub fn mount_erofs(index: &Path, tar: &Path, at: BorrowedFd<'_>) -> Result<(), M
     match mount_pair(&proc_path(index_file.as_fd()), &proc_path(tar_file.as_fd())) {
         Ok(mount) => move_mount(mount.as_fd(), at),
         Err(error) => match error.errno() {
-            libc::ENOTBLK => mount_through_loops(index, tar, at),
+            libc::ENOTBLK => mount_erofs_through_loops(index, tar, at),
             libc::ENODEV => unsupported("the kernel has no EROFS"),
             libc::ENOSYS => unsupported("the kernel has no fsopen"),
             libc::EPERM => unsupported("only root of the machine may mount EROFS"),
@@ -69,13 +69,23 @@ fn unsupported(reason: &'static str) -> Result<(), MountError> {
 
 fn mount_pair(index: &str, tar: &str) -> Result<OwnedFd, MountError> {
     let options = [
+        // Otherwise the kernel opens a block device for writing.
+        FsOption::Flag("ro"),
         FsOption::Value("source", index.to_owned()),
         FsOption::Value("device", tar.to_owned()),
     ];
     mount_new("erofs", &options, Attributes::MOUNT_ATTR_RDONLY)
 }
 
-fn mount_through_loops(index: &Path, tar: &Path, at: BorrowedFd<'_>) -> Result<(), MountError> {
+/// Like [`mount_erofs`], but always through loop devices.
+///
+/// # Errors
+/// As [`mount_erofs`].
+pub fn mount_erofs_through_loops(
+    index: &Path,
+    tar: &Path,
+    at: BorrowedFd<'_>,
+) -> Result<(), MountError> {
     if !Path::new("/dev/loop-control").exists() {
         return unsupported("EROFS over files needs Linux 6.12 or loop devices in /dev");
     }

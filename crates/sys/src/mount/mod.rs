@@ -15,7 +15,7 @@ pub use attach::{
     bind, clone_tree, detach, make_private, move_mount, open_part, pivot_into, protect,
     set_attributes,
 };
-pub use erofs::{ErofsSupport, erofs_support, mount_erofs};
+pub use erofs::{ErofsSupport, erofs_support, mount_erofs, mount_erofs_through_loops};
 pub use filesystem::{FsOption, mount_filesystem, mount_new};
 pub use overlay::{Overlay, mount_overlay};
 pub use rustix::mount::MountAttrFlags as Attributes;
