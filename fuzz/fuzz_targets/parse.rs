@@ -1,0 +1,35 @@
+//! Any bytes parse, every byte is in exactly one token, and all places fit the file.
+#![no_main]
+
+use dockerfile::ast::{InstructionKind, TokenKind};
+use dockerfile::{Escape, parse, parse_trigger};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let parsed = parse(bytes);
+    let file = &parsed.dockerfile;
+    let mut printed = Vec::with_capacity(bytes.len());
+    for token in &file.tokens {
+        assert_eq!(token.span.start, printed.len());
+        assert!(!token.span.is_empty());
+        assert!(token.kind != TokenKind::ByteOrderMark || token.span.start == 0);
+        printed.extend_from_slice(&file.source.bytes()[token.span.range()]);
+    }
+    assert_eq!(printed, bytes);
+    for diagnostic in &parsed.diagnostics {
+        assert!(!diagnostic.labels.is_empty());
+        for label in &diagnostic.labels {
+            assert!(label.span.start <= label.span.end && label.span.end <= bytes.len());
+        }
+    }
+    for node in file.stages.iter().flat_map(|stage| &stage.instructions) {
+        assert_eq!(file.source.slice(node.keyword.span), node.keyword.value);
+        if let InstructionKind::OnBuild(on_build) = &node.value
+            && file.escape == Escape::Backslash
+            && on_build.instruction.is_none()
+        {
+            assert!(parse_trigger(&on_build.trigger).instruction.is_none());
+        }
+    }
+    file.checks.apply(file, parsed.diagnostics.clone());
+});
