@@ -29,7 +29,9 @@ fuzz_target!(|bytes: &[u8]| {
             _ if open.is_empty() => break,
             _ => {
                 let question = open.swap_remove(usize::from(choice) % open.len());
-                solver.on(answer(question, bytes.next().unwrap_or(0))).expect("it was asked");
+                solver
+                    .on(answer(question, bytes.next().unwrap_or(0)))
+                    .expect("it was asked");
             }
         }
     }
@@ -52,12 +54,16 @@ fn plan(bytes: &mut impl Iterator<Item = u8>) -> Plan {
             vertex: VertexIndex(usize::from(byte) % id.max(1)),
             how: match byte >> 6 {
                 0 | 1 => How::Chained,
-                2 => How::Content { selector: key(byte) },
+                2 => How::Content {
+                    selector: key(byte),
+                },
                 _ => How::Unkeyed,
             },
         };
         vertices.push(PlanVertex {
-            inputs: (0..fan_in).map(|_| input(bytes.next().unwrap_or(0))).collect(),
+            inputs: (0..fan_in)
+                .map(|_| input(bytes.next().unwrap_or(0)))
+                .collect(),
             cache: match shape >> 5 {
                 0 => CacheUse::Refresh,
                 1 => CacheUse::Volatile,
@@ -76,16 +82,31 @@ fn key(byte: u8) -> CacheKey {
 fn answer(question: Action<u8>, byte: u8) -> Event<u8> {
     let found = byte & 1 == 0;
     match question {
-        action if byte == 7 => Event::Failed { vertex: action.vertex() },
-        Action::OpKey { vertex } => Event::OpKey { vertex, key: key(byte) },
-        Action::LookupLink { vertex, input, .. } => {
-            Event::LinkFound { vertex, input, sum: found.then(|| key(byte)) }
-        }
-        Action::Checksum { vertex, input, .. } => Event::Checksum { vertex, input, sum: key(byte) },
-        Action::LookupResult { vertex, .. } => {
-            Event::ResultFound { vertex, result: found.then_some(byte) }
-        }
-        Action::Execute { vertex, .. } => Event::Executed { vertex, result: byte },
+        action if byte == 7 => Event::Failed {
+            vertex: action.vertex(),
+        },
+        Action::OpKey { vertex } => Event::OpKey {
+            vertex,
+            key: key(byte),
+        },
+        Action::LookupLink { vertex, input, .. } => Event::LinkFound {
+            vertex,
+            input,
+            sum: found.then(|| key(byte)),
+        },
+        Action::Checksum { vertex, input, .. } => Event::Checksum {
+            vertex,
+            input,
+            sum: key(byte),
+        },
+        Action::LookupResult { vertex, .. } => Event::ResultFound {
+            vertex,
+            result: found.then_some(byte),
+        },
+        Action::Execute { vertex, .. } => Event::Executed {
+            vertex,
+            result: byte,
+        },
         Action::Link { vertex, .. } | Action::Save { vertex, .. } => Event::Failed { vertex },
     }
 }
@@ -95,11 +116,28 @@ fn nonsense(solver: &mut Solver<u8>, open: &mut Vec<Action<u8>>, choice: u8) -> 
     let vertex = VertexIndex(usize::from(choice % 32));
     let input = usize::from(choice % 3);
     let event = match choice % 5 {
-        0 => Event::OpKey { vertex, key: key(choice) },
-        1 => Event::LinkFound { vertex, input, sum: None },
-        2 => Event::Checksum { vertex, input, sum: key(choice) },
-        3 => Event::ResultFound { vertex, result: None },
-        _ => Event::Executed { vertex, result: choice },
+        0 => Event::OpKey {
+            vertex,
+            key: key(choice),
+        },
+        1 => Event::LinkFound {
+            vertex,
+            input,
+            sum: None,
+        },
+        2 => Event::Checksum {
+            vertex,
+            input,
+            sum: key(choice),
+        },
+        3 => Event::ResultFound {
+            vertex,
+            result: None,
+        },
+        _ => Event::Executed {
+            vertex,
+            result: choice,
+        },
     };
     let before = solver.in_flight();
     solver.on(event.clone()).ok()?;
@@ -118,7 +156,9 @@ fn answers(event: &Event<u8>, question: &Action<u8>) -> bool {
             | (Event::ResultFound { .. }, Action::LookupResult { .. })
             | (Event::Executed { .. }, Action::Execute { .. }) => true,
             (Event::LinkFound { input, .. }, Action::LookupLink { input: other, .. })
-            | (Event::Checksum { input, .. }, Action::Checksum { input: other, .. }) => input == other,
+            | (Event::Checksum { input, .. }, Action::Checksum { input: other, .. }) => {
+                input == other
+            }
             _ => false,
         }
 }
