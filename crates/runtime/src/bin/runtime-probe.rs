@@ -4,7 +4,8 @@
 //! ```text
 //! runtime-probe                   the rung of the privilege ladder
 //! runtime-probe bench DIR [N]     milliseconds of N runs of /bin/true over the tree DIR/root
-//! runtime-probe run DIR ARG…      runs ARG… over DIR/root, changes go to DIR/upper
+//! runtime-probe run DIR [--network=host] ARG…
+//!                                 runs ARG… over DIR/root, changes go to DIR/upper
 //! ```
 //!
 //! `DIR` holds the directories `root`, `upper` and `work`.
@@ -12,7 +13,7 @@
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
 use runtime::rootless::Standing;
-use runtime::{Exit, Helper, ProcessSpec, Stream, spawn};
+use runtime::{Exit, Helper, Network, ProcessSpec, Stream, spawn};
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         ["bench", dir, rest @ ..] => {
             let runs = rest.first().map_or(Ok(100), |runs| runs.parse())?;
             bench(&spec(dir, &standing, &["/bin/true"]), runs)
+        }
+        ["run", dir, "--network=host", args @ ..] => {
+            let mut spec = spec(dir, &standing, args);
+            spec.network = Network::Host;
+            run(&spec)
         }
         ["run", dir, args @ ..] => run(&spec(dir, &standing, args)),
         _ => Err("usage: runtime-probe [bench DIR [N] | run DIR ARG…]".into()),

@@ -20,7 +20,9 @@ fn with_args(fixture: &Fixture, args: &[&str]) -> ProcessSpec {
 
 #[test]
 fn programs_that_cannot_be_executed() {
-    let fixture = Fixture::new();
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
     for (name, mode, content) in [
         ("nobash", 0o755, "#!/bin/bash\n"),
         ("crlf", 0o755, "#!/bin/sh\r\necho\r\n"),
@@ -83,7 +85,9 @@ fn programs_that_cannot_be_executed() {
 
 #[test]
 fn set_ups_that_fail_name_the_path() {
-    let fixture = Fixture::new();
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
     let mut spec = fixture.spec("true");
     spec.mounts.push(runtime::Mount {
         target: "/etc/x".into(),
@@ -119,7 +123,9 @@ fn set_ups_that_fail_name_the_path() {
 
 #[test]
 fn a_program_that_is_no_helper_is_noticed() {
-    let fixture = Fixture::new();
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
     let helper = runtime::Helper::program("/bin/true");
     let error = runtime::spawn(&helper, &fixture.spec("true")).unwrap_err();
     assert!(chain(&error).contains("the container helper"), "{error}");
@@ -133,7 +139,9 @@ fn a_program_that_is_no_helper_is_noticed() {
 
 #[test]
 fn r6_exits_are_told() {
-    let fixture = Fixture::new();
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
     for (script, exit) in [
         ("exit 0", Exit::Code(0)),
         ("exit 42", Exit::Code(42)),

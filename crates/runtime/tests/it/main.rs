@@ -1,6 +1,7 @@
 //! Containers that really run: every test starts processes over a root made of busybox.
 //!
-//! They need root (of the machine, or of a user namespace with overlayfs) and `busybox-static`.
+//! They need root, `busybox-static`, `erofs-utils` and `uidmap`. Ordinary users skip them, unless
+//! `KILN_REQUIRE` is set.
 
 #![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
 

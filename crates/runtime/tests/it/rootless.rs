@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// Makes a user; one that is there already is fine.
-fn user(name: &str, subordinate: bool) {
+fn user(name: &str) {
+    let subordinate = name == MAPPED;
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
     if !passwd
         .lines()
@@ -44,8 +45,9 @@ fn user(name: &str, subordinate: bool) {
 
 /// Runs the probe as a user, over a fixture that belongs to it.
 #[track_caller]
-fn check(name: &str, args: &[&str], expect: &[&str]) -> Fixture {
-    let fixture = Fixture::new();
+fn check(name: &str, args: &[&str], expect: &[&str]) -> Option<Fixture> {
+    let fixture = Fixture::new()?;
+    user(name);
     let base = fixture.path("");
     // The user must reach it, and the probe beside it.
     let probe = fixture.path("probe");
@@ -75,7 +77,7 @@ fn check(name: &str, args: &[&str], expect: &[&str]) -> Fixture {
     for part in expect {
         assert!(all.contains(part), "{part:?} is not in {all:?}");
     }
-    fixture
+    Some(fixture)
 }
 
 const MAPPED: &str = "kiln-test";
@@ -83,13 +85,11 @@ const SINGLE: &str = "kiln-test-single";
 
 #[test]
 fn a_user_with_subordinate_ids_stands_on_b() {
-    user(MAPPED, true);
     check(MAPPED, &[], &["Mapped: ordinary user with subordinate ids"]);
 }
 
 #[test]
 fn a_user_without_stands_on_c_and_is_told_why() {
-    user(SINGLE, false);
     check(
         SINGLE,
         &[],
@@ -102,15 +102,16 @@ fn a_user_without_stands_on_c_and_is_told_why() {
 
 #[test]
 fn b_runs_with_owners_and_whiteouts() {
-    user(MAPPED, true);
     let script = "id -u; touch /mine; chown 1000:1000 /mine; stat -c '%u:%g' /mine; \
                   rm /bin/false; ls /dev/null /proc/self/status; grep CapEff /proc/self/status; \
                   ls /sys/class/net; id > /dev/shm/x && echo shm";
-    let fixture = check(
+    let Some(fixture) = check(
         MAPPED,
         &["run", "DIR", "/bin/sh", "-c", script],
         &["0\n1000:1000\n/dev/null\n/proc/self/status\nCapEff:\t00000000a80425fb\nlo\nshm\n"],
-    );
+    ) else {
+        return;
+    };
     assert_eq!(fixture.written(), "bin/ bin/false mine");
     let mine = std::fs::metadata(fixture.path("upper/mine")).unwrap();
     assert!(std::os::unix::fs::MetadataExt::uid(&mine) > 100_000);
@@ -118,12 +119,46 @@ fn b_runs_with_owners_and_whiteouts() {
 
 #[test]
 fn c_runs_as_its_one_user() {
-    user(SINGLE, false);
     let script = "id -u; echo x > /mine; cat /mine; chown 1000 /mine 2>/dev/null || echo refused";
-    let fixture = check(
+    let Some(fixture) = check(
         SINGLE,
         &["run", "DIR", "/bin/sh", "-c", script],
         &["0\nx\nrefused\n"],
-    );
+    ) else {
+        return;
+    };
     assert_eq!(fixture.written(), "mine");
+}
+
+#[test]
+fn b_shares_the_machine_s_network_when_asked() {
+    check(
+        MAPPED,
+        &[
+            "run",
+            "DIR",
+            "--network=host",
+            "/bin/sh",
+            "-c",
+            "ls -d /sys/class/net; touch /sys/x",
+        ],
+        &["/sys/class/net\n", "Read-only file system"],
+    );
+}
+
+#[test]
+fn root_without_its_capability_takes_a_user_namespace_too() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let ran = Command::new("setpriv")
+        .arg("--bounding-set=-sys_admin")
+        .arg(env!("CARGO_BIN_EXE_runtime-probe"))
+        .arg("run")
+        .arg(fixture.path(""))
+        .args(["/bin/sh", "-c", "echo x > /f; cat /f"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "x\n", "{ran:?}");
+    assert_eq!(fixture.written(), "f");
 }

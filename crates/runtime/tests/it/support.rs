@@ -20,7 +20,12 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    pub(crate) fn new() -> Fixture {
+    /// `None` for ordinary users, unless `KILN_REQUIRE` says that nothing may be skipped.
+    pub(crate) fn new() -> Option<Fixture> {
+        let may_skip = std::env::var_os("KILN_REQUIRE").is_none();
+        if !sys::process::geteuid().is_root() && may_skip {
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
         for name in ["root/bin", "upper", "work"] {
             fs::create_dir_all(dir.path().join(name)).unwrap();
@@ -30,7 +35,7 @@ impl Fixture {
         for applet in APPLETS {
             symlink("busybox", bin.join(applet)).unwrap();
         }
-        Fixture { dir }
+        Some(Fixture { dir })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

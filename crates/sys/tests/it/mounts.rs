@@ -10,12 +10,16 @@ use sys::mount::{
     mount_filesystem, mount_overlay, open_part,
 };
 
-/// Runs the test of this name in a mount namespace of its own. `false` in the outer run.
+/// Runs the test of this name in a mount namespace of its own. `false` in the outer run, and for
+/// ordinary users.
 #[track_caller]
 fn inside(name: &str) -> bool {
     const MARK: &str = "SYS_TEST_INSIDE";
     if std::env::var_os(MARK).is_some() {
         return true;
+    }
+    if !crate::privileged() {
+        return false;
     }
     let output = Command::new("unshare")
         .arg("--mount")
@@ -111,6 +115,9 @@ fn binds_are_protected_and_options_applied() {
 
 #[test]
 fn refusals_carry_what_the_kernel_said() {
+    if !crate::privileged() {
+        return;
+    }
     let options = [FsOption::Value("no_such_option", "1".to_owned())];
     let error = sys::mount::mount_new("overlay", &options, Attributes::empty()).unwrap_err();
     assert_eq!(error.errno(), 22);
