@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dockerfile::ast::{Instruction, InstructionKind};
 use dockerfile::lint::Rule;
 use dockerfile::{Diagnostic, Span};
-use graph::{Edge, Environment, FileOp, ImageOrigin, ImageSource, LocalSource, Meta, Op, Source};
+use graph::{Edge, Environment, ImageOrigin, ImageSource, LocalSource, Meta, Op, Source};
 use oci::{ImageConfig, Platform};
 
 use crate::external::{External, bad_name, context, resolve};
@@ -18,6 +18,12 @@ use crate::plan::Base;
 use crate::reach::{Reach, stage_triggers};
 use crate::request::{Context, NoCache};
 use crate::stage::{StageLowering, StageOutput, State};
+
+/// Images that a mistyped name may mean.
+const COMMON_IMAGES: &[&str] = &[
+    "alpine", "busybox", "debian", "fedora", "golang", "nginx", "node", "postgres", "python",
+    "redis", "rust", "ubuntu",
+];
 
 /// Where commands are looked for when the base image does not say (F12).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -113,6 +119,7 @@ fn empty_state(platform: Platform) -> State {
         user: "".into(),
         shell: Arc::from(Vec::new()),
         platform,
+        settled: true,
     }
 }
 
@@ -130,17 +137,11 @@ impl StageLowering<'_, '_> {
                 }
                 return (Some(*parent), None);
             }
-            Base::Scratch | Base::Unknown => {
-                if let Some(platform) = asked {
-                    self.state.platform = platform;
-                }
-                self.set_workdir("/");
-                self.inject_path();
-                return (None, None);
-            }
+            Base::Scratch | Base::Unknown => Ok(External::Nothing),
             Base::External(name) => resolve(name, asked.as_ref(), self.lowerer.request),
             Base::Replaced(key) => Ok(context(key, asked.as_ref(), self.lowerer.request)),
         };
+        self.state.settled = !matches!(base, Base::Unknown);
         if let Some(platform) = &asked {
             self.state.platform = platform.clone();
         }
@@ -151,13 +152,9 @@ impl StageLowering<'_, '_> {
                 None
             }
             Err(error) => {
-                let names = self.lowerer.stage_names(self.index);
-                let name = match base {
-                    Base::External(name) => name.as_str(),
-                    _ => "",
-                };
-                let error = bad_name(&error, name, span, names);
+                let error = bad_name(&error, span, self.lowerer.plan.stage_names(self.index));
                 self.report(error);
+                self.state.settled = false;
                 None
             }
         };
@@ -178,10 +175,11 @@ impl StageLowering<'_, '_> {
         let planned = &self.lowerer.plan.stages[self.index];
         let span = planned.stage.from.value.image.span();
         let written = planned.stage.from.value.image.text();
-        let image = match self.lowerer.image(need, span) {
+        let image = match self.lowerer.image(need, span, self.index) {
             Ok(image) => image,
             Err(error) => {
-                self.report(error);
+                self.state.settled = false;
+                self.lowerer.diagnostics.extend(error);
                 return None;
             }
         };
@@ -248,21 +246,31 @@ impl StageLowering<'_, '_> {
 }
 
 impl Lowerer<'_> {
-    /// The answer to a need.
-    pub(crate) fn image(&self, need: &Need, span: Span) -> Result<ResolvedImage, Diagnostic> {
-        let cause = match self.known.get(need) {
-            Some(Ok(image)) => return Ok(image.clone()),
-            Some(Err(cause)) => Some(cause),
-            None => None,
+    /// The answer to a need of stage `user`. There is no error when nobody asked yet: then
+    /// something else is wrong with the file, and it is lowered only to find out what else.
+    pub(crate) fn image(
+        &self,
+        need: &Need,
+        span: Span,
+        user: usize,
+    ) -> Result<ResolvedImage, Option<Diagnostic>> {
+        let cause = match self.known.get(need).ok_or(None)? {
+            Ok(image) => return Ok(image.clone()),
+            Err(cause) => cause,
         };
-        let message = format!("cannot resolve {need}");
-        let error = Diagnostic::error("resolve-image", span, message);
-        Err(match cause {
-            Some(cause) => error
-                .with_note(cause.message.clone())
-                .with_help_if(cause.help.clone()),
-            None => error,
-        })
+        let written = self.file.source.slice(span);
+        let written = written.split([':', '@']).next().unwrap_or_default();
+        let names = self
+            .plan
+            .stage_names(user)
+            .into_iter()
+            .chain(COMMON_IMAGES.iter().copied());
+        let near = dockerfile::nearest(written, names);
+        let help = near.map(|near| format!("did you mean `{near}`?"));
+        let error = Diagnostic::error("resolve-image", span, format!("cannot resolve {need}"))
+            .with_note(cause.message.clone())
+            .with_help_if(help.or_else(|| cause.help.clone()));
+        Err(Some(error))
     }
 
     /// The vertex of an image.
@@ -347,22 +355,10 @@ impl Lowerer<'_> {
 
     /// The vertex of an empty tree, for what must have an input.
     pub(crate) fn empty_edge(&mut self) -> Edge {
-        let op = Op::File(FileOp {
-            base: None,
-            actions: Vec::new(),
-        });
         let meta = Meta {
             name: "[internal] empty tree".to_owned(),
             ..Meta::default()
         };
-        self.builder.add(op, Vec::new(), meta)
-    }
-
-    /// Names of the stages before `index`.
-    pub(crate) fn stage_names(&self, index: usize) -> Vec<&str> {
-        self.plan.stages[..index]
-            .iter()
-            .filter_map(|planned| planned.stage.name())
-            .collect()
+        self.builder.add(Op::Merge, Vec::new(), meta)
     }
 }

@@ -77,13 +77,10 @@ pub(crate) fn context(key: &str, platform: Option<&Platform>, request: &LowerReq
 }
 
 /// The error of a name that is neither a stage nor a possible image.
-pub(crate) fn bad_name(
-    error: &oci::ReferenceError,
-    name: &str,
-    span: Span,
-    stages: Vec<&str>,
-) -> Diagnostic {
-    let help =
-        dockerfile::nearest(name, stages).map(|near| format!("did you mean stage `{near}`?"));
-    Diagnostic::error("image-name", span, error.to_string()).with_help_if(help)
+pub(crate) fn bad_name(error: &oci::ReferenceError, span: Span, stages: Vec<&str>) -> Diagnostic {
+    let error = Diagnostic::error("image-name", span, error.to_string());
+    match stages.is_empty() {
+        true => error,
+        false => error.with_note(format!("stages defined before: {}", stages.join(", "))),
+    }
 }

@@ -33,8 +33,7 @@ const MAX_SUGGESTIONS: usize = 50;
 /// of it.
 ///
 /// # Errors
-/// When the file cannot be built as asked. All independent errors are in the one [`LowerError`],
-/// those of instructions only after everything asked for is known.
+/// When the file cannot be built as asked. All independent errors are in the one [`LowerError`].
 pub fn lower(
     file: &Dockerfile,
     request: &LowerRequest,
@@ -45,11 +44,10 @@ pub fn lower(
     let Some(plan) = plan::plan(file, request, &globals, &mut diagnostics) else {
         return Err(failure(file, diagnostics));
     };
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(failure(file, diagnostics));
-    }
     let reach = reach(&plan, request, known, &mut diagnostics);
-    if !reach.needs.is_empty() {
+    // What is wrong already is found out without asking anybody; the rest is lowered all the same,
+    // for the sake of its errors.
+    if !reach.needs.is_empty() && !diagnostics.iter().any(Diagnostic::is_error) {
         return Ok(Lowering::Needs(reach.needs));
     }
     let mut lowerer = Lowerer::new(file, request, known, globals, plan, diagnostics);

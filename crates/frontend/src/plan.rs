@@ -111,7 +111,8 @@ fn mount_reference(mount: &dockerfile::ast::MountFlag) -> Option<FromReference<'
     })
 }
 
-/// Looks at every stage. `None` when the file has none, or the target is none of them.
+/// Looks at every stage. `None` when the file has none, the target is none of them, or they go
+/// round in circles: then there is nothing to lower.
 pub(crate) fn plan<'a>(
     file: &'a Dockerfile,
     request: &LowerRequest,
@@ -151,8 +152,13 @@ pub(crate) fn plan<'a>(
         by_name,
         target,
     };
-    plan.check_cycles(diagnostics);
-    Some(plan)
+    match plan.cycle() {
+        Some(error) => {
+            diagnostics.push(error);
+            None
+        }
+        None => Some(plan),
+    }
 }
 
 fn find_target(
@@ -372,24 +378,32 @@ impl Plan<'_> {
             .with_help("move the stage up in the file")
     }
 
-    /// Reports the first chain of stages that leads back to where it began.
-    fn check_cycles(&self, diagnostics: &mut Vec<Diagnostic>) {
+    /// The error of the first chain of stages that leads back to where it began.
+    fn cycle(&self) -> Option<Diagnostic> {
         let edges: Vec<Vec<(usize, Span)>> = self.stages.iter().map(|s| self.edges(s)).collect();
-        let forward =
-            |(from, list): (usize, &Vec<(usize, Span)>)| list.iter().any(|&(to, _)| to >= from);
-        if !edges.iter().enumerate().any(forward) {
-            return;
+        let forward = |from: usize| edges[from].iter().any(|&(to, _)| to >= from);
+        if !(0..edges.len()).any(forward) {
+            return None;
         }
-        if let Some(cycle) = find_cycle(&edges) {
-            let first = self.called(cycle[0].0);
-            let message = format!("circular dependency detected on stage: {first}");
-            let mut error = Diagnostic::error("stage-cycle", cycle[0].1, message);
-            for &(stage, span) in &cycle[1..] {
-                let remark = format!("which `{}` needs in turn", self.called(stage));
-                error = error.with_label(span, remark);
-            }
-            diagnostics.push(error);
-        }
+        let cycle = find_cycle(&edges)?;
+        let (first, rest) = cycle.split_first()?;
+        let message = format!(
+            "circular dependency detected on stage: {}",
+            self.called(first.0)
+        );
+        let error = Diagnostic::error("stage-cycle", first.1, message);
+        Some(rest.iter().fold(error, |error, &(stage, span)| {
+            error.with_label(
+                span,
+                format!("which `{}` needs in turn", self.called(stage)),
+            )
+        }))
+    }
+
+    /// Names of the stages before `index`.
+    pub(crate) fn stage_names(&self, index: usize) -> Vec<&str> {
+        let before = self.stages[..index].iter();
+        before.filter_map(|planned| planned.stage.name()).collect()
     }
 
     /// The stages that a stage needs, as far as the file alone tells.

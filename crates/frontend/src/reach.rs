@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dockerfile::ast::{Instruction, InstructionKind};
 use dockerfile::{Diagnostic, Span, parse_trigger};
 
-use crate::external::{External, resolve};
+use crate::external::{External, bad_name, resolve};
 use crate::known::{Known, Need};
 use crate::plan::{Base, Origin, Plan, references};
 use crate::request::LowerRequest;
@@ -106,7 +106,38 @@ pub(crate) fn reach(
             }
         }
     }
+    check_unreached(plan, &reach, request, diagnostics);
     reach
+}
+
+/// Names in stages that nobody needs must make sense too, as in those that are lowered.
+fn check_unreached(
+    plan: &Plan<'_>,
+    reach: &Reach,
+    request: &LowerRequest,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for (index, planned) in plan
+        .stages
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !reach.stages[*i])
+    {
+        let check = |name: &str, span: Span| {
+            let error = resolve(name, None, request).err()?;
+            Some(bad_name(&error, span, plan.stage_names(index)))
+        };
+        if let Base::External(name) = &planned.base {
+            diagnostics.extend(check(name, planned.stage.from.value.image.span()));
+        }
+        for reference in planned.stage.instructions.iter().flat_map(references) {
+            diagnostics.extend(match plan.origin(reference) {
+                Ok(Origin::External(name)) => check(&name, reference.span),
+                Ok(Origin::Stage(_) | Origin::Scratch) => None,
+                Err(error) => Some(error),
+            });
+        }
+    }
 }
 
 /// The stages that are wanted for themselves: the target, and the one whose time is the image's.

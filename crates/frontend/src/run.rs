@@ -24,7 +24,8 @@ const PROXIES: &[&str] = &[
 impl StageLowering<'_, '_> {
     pub(crate) fn run(&mut self, instruction: &Instruction, run: &Run) -> Result<(), Diagnostic> {
         let (args, script, shown) = self.run_args(run);
-        if args.is_empty() {
+        let no_text = matches!(&run.command, ShellOrExec::Shell(word) if word.text().is_empty());
+        if args.is_empty() || no_text {
             let message = "RUN has no command";
             return Err(Diagnostic::error("empty-run", instruction.span, message));
         }

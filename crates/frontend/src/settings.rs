@@ -198,7 +198,6 @@ impl StageLowering<'_, '_> {
     pub(crate) fn command_line(&self, command: &ShellOrExec) -> Vec<String> {
         match command {
             ShellOrExec::Exec(words) => texts(words),
-            ShellOrExec::Shell(word) if word.text().is_empty() => Vec::new(),
             ShellOrExec::Shell(word) => self.with_shell(word.text()),
         }
     }

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) shell: Arc<[String]>,
     /// Platform whose binaries run.
     pub(crate) platform: Platform,
+    /// The base is known, and with it every variable. Otherwise there is an error already.
+    pub(crate) settled: bool,
 }
 
 /// A lowered stage.
@@ -84,7 +86,7 @@ impl StageLowering<'_, '_> {
 
     /// Reports variables that were used but are neither set nor declared.
     pub(crate) fn check_uses(&mut self, uses: &[VariableUse]) {
-        if uses.iter().all(|one| one.set) {
+        if !self.state.settled || uses.iter().all(|one| one.set) {
             return;
         }
         for unset in undefined(uses) {
@@ -159,7 +161,7 @@ impl StageLowering<'_, '_> {
         let label = &self.lowerer.plan.stages[self.index].label;
         let mut prefix = String::from("[");
         if self.lowerer.request.multi_platform {
-            prefix.push_str(&format!("{} ", self.state.platform));
+            prefix.push_str(&format!("{}{} ", self.state.platform, self.cross_target()));
         }
         if !label.is_empty() {
             prefix.push_str(&format!("{label} "));
@@ -167,6 +169,31 @@ impl StageLowering<'_, '_> {
         let width = self.steps.checked_ilog10().unwrap_or(0) as usize + 1;
         prefix.push_str(&format!("{:>width$}/{}] ", self.step, self.steps));
         prefix
+    }
+
+    /// `->arm64` in a stage that builds for another platform than it runs on, and knows it.
+    fn cross_target(&self) -> String {
+        let env = &self.state.env;
+        let target = env
+            .get("TARGETPLATFORM")
+            .and_then(|text| text.parse::<Platform>().ok());
+        let target = target.or_else(|| {
+            let os = env.get("TARGETOS").unwrap_or(&self.state.platform.os);
+            Some(Platform::new(
+                os,
+                env.get("TARGETARCH")?,
+                env.get("TARGETVARIANT"),
+            ))
+        });
+        let own = &self.state.platform;
+        match target {
+            Some(target) if target.os != own.os => format!("->{target}"),
+            Some(target) if target.architecture != own.architecture => {
+                let text = target.to_string();
+                format!("->{}", text.strip_prefix("linux/").unwrap_or(&text))
+            }
+            _ => String::new(),
+        }
     }
 
     /// Records a layer on top of the stage's files.

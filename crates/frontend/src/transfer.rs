@@ -359,14 +359,17 @@ impl StageLowering<'_, '_> {
         };
         let span = reference.span;
         let external = resolve_external(&name, None, self.lowerer.request)
-            .map_err(|error| bad_name(&error, &name, span, self.lowerer.stage_names(self.index)))?;
+            .map_err(|error| bad_name(&error, span, self.lowerer.plan.stage_names(self.index)))?;
         match external {
             External::Image { need, origin } => {
-                let image = self.lowerer.image(&need, span).map_err(|error| {
-                    let stages = self.lowerer.stage_names(self.index);
-                    let near = dockerfile::nearest(&name, stages);
-                    error.with_help_if(near.map(|near| format!("did you mean stage `{near}`?")))
-                })?;
+                let image = match self.lowerer.image(&need, span, self.index) {
+                    Ok(image) => image,
+                    Err(Some(error)) => return Err(error),
+                    Err(None) => {
+                        let edge = self.lowerer.empty_edge();
+                        return Ok(Tree { edge, owned: true });
+                    }
+                };
                 let meta = graph::Meta {
                     name: format!("FROM {}", image_name(&image)),
                     spans: vec![self.lowerer.graph_span(span)],

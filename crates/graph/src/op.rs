@@ -22,7 +22,8 @@ pub enum Op {
     Exec(Box<Exec>),
     /// Copies, creates or unpacks files in one new layer.
     File(FileOp),
-    /// Stacks the layers of every later input on top of input 0.
+    /// Stacks the layers of every later input on top of input 0. Of no inputs it is the empty
+    /// tree, which has no layer.
     Merge,
     /// The layers that input 1 has on top of input 0.
     Diff,
