@@ -40,6 +40,18 @@ pub struct Dockerfile {
     pub tokens: Vec<Token>,
 }
 
+impl Dockerfile {
+    /// Prints the file back from its tokens, byte for byte.
+    pub fn print(&self) -> Vec<u8> {
+        let bytes = self.source.bytes();
+        self.tokens
+            .iter()
+            .flat_map(|token| &bytes[token.span.range()])
+            .copied()
+            .collect()
+    }
+}
+
 /// A classified run of bytes. Tokens are adjacent and cover the file from first to last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {

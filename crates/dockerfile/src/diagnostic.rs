@@ -173,3 +173,29 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diagnostic_is_a_json_object() {
+        let source = Source::new(b"FROM a\nRUM x\n");
+        let diagnostic = Diagnostic::error("unknown-instruction", Span::new(7, 10), "no RUM")
+            .with_remark("here")
+            .with_note("why")
+            .with_help("write `RUN`");
+        let expected = json!({
+            "code": "unknown-instruction",
+            "severity": "error",
+            "message": "no RUM",
+            "labels": [{"start": 7, "end": 10, "line": 2, "column": 1, "text": "here"}],
+            "notes": ["why"],
+            "help": "write `RUN`",
+        });
+        assert_eq!(
+            diagnostic.to_json(&source, &LineIndex::new(source.text())),
+            expected
+        );
+    }
+}

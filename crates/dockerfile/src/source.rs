@@ -196,3 +196,34 @@ impl SourceMap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, offset: usize, line: usize, column: usize) {
+        let position = LineIndex::new(text).position(text, offset);
+        assert_eq!(position, Position { line, column }, "{offset} of {text:?}");
+    }
+
+    #[test]
+    fn offsets_have_lines_and_columns() {
+        check("", 0, 1, 1);
+        check("ab\n\ncd", 0, 1, 1);
+        check("ab\n\ncd", 2, 1, 3);
+        check("ab\n\ncd", 3, 2, 1);
+        check("ab\n\ncd", 5, 3, 2);
+        check("é\u{1f600}x\n", 6, 1, 3);
+        check("ab", 9, 1, 3);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_keep_their_place() {
+        let source = Source::new(b"a\xff\xfeb\xc3");
+        assert_eq!(source.text(), "a??b?");
+        assert_eq!(source.bytes(), b"a\xff\xfeb\xc3");
+        assert_eq!(source.first_invalid(Span::new(0, 5)), Some(1));
+        assert_eq!(source.first_invalid(Span::new(3, 4)), None);
+    }
+}

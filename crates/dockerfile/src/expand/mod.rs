@@ -127,10 +127,10 @@ pub enum ExpandErrorKind {
         /// What is wrong with it.
         reason: String,
     },
-    /// More than [`MAX_DEPTH`] levels.
+    /// More than `MAX_DEPTH` (128) levels.
     #[error("substitutions are nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// More than [`MAX_LENGTH`] bytes.
+    /// More than `MAX_LENGTH` bytes (16 MiB).
     #[error("the expanded text is longer than {MAX_LENGTH} bytes")]
     TooLong,
 }

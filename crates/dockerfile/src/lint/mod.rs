@@ -5,6 +5,7 @@
 //! through the same [`Rule`] and [`crate::Diagnostic`]; [`Checks::apply`] then treats all alike.
 
 mod checks;
+mod duplicates;
 mod rules;
 mod tree;
 

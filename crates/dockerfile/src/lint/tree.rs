@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{Rule, SkipComment};
+use super::{Rule, SkipComment, duplicates};
 use crate::ast::{
     Dockerfile, From, Instruction, InstructionKind, KeyValues, Node, ShellOrExec, Spanned, Stage,
 };
@@ -22,6 +22,7 @@ pub(crate) fn check_tree(file: &Dockerfile) -> Vec<Diagnostic> {
     let mut inherited = Vec::with_capacity(file.stages.len());
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     for (index, stage) in file.stages.iter().enumerate() {
+        duplicates::check(stage, &mut found);
         let base: Option<&Inherited> = by_name
             .get(stage.from.value.image.text())
             .and_then(|base| inherited.get(*base));
