@@ -1,5 +1,5 @@
-//! One container's keeper: a copy of the helper that starts the container, passes signals on, cleans
-//! up after it, and reports.
+//! One container's keeper: a copy of the helper that starts the container, passes signals on,
+//! cleans up after it, and reports.
 //!
 //! ```text
 //! caller ──spec, signals──► supervisor ──clone──► container

@@ -230,8 +230,8 @@ pub(crate) fn open_path(path: &Path) -> std::io::Result<OwnedFd> {
     Ok(sys::fs::openat(CWD, path, REFER, Mode::empty())?)
 }
 
-/// Forgets that an earlier run's overlay was volatile, so that its directories can be mounted again.
-/// Done now and not after the run, since most working directories are thrown away then.
+/// Forgets that an earlier run's overlay was volatile, so that its directories can be mounted
+/// again. Done now and not after the run, since most working directories are thrown away then.
 fn settle_work(work: &Path) {
     // Absent after no run, and where the kernel has no volatile mounts.
     std::fs::remove_dir_all(work.join("work/incompat")).ok();

@@ -1,7 +1,7 @@
 //! docker's default system call filter, compiled to classic BPF.
 //!
-//! [`profile`] is the table of what is allowed, [`bpf`] turns a table into a program. A call that
-//! is not allowed fails with `EPERM`; one that is newer than everything the table knows fails with
+//! `profile` is the table of what is allowed, `bpf` turns a table into a program. A call that is
+//! not allowed fails with `EPERM`; one that is newer than everything the table knows fails with
 //! `ENOSYS`, so that programs fall back to older calls instead of giving up.
 
 mod bpf;

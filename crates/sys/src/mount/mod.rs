@@ -1,7 +1,7 @@
 //! Mounts: the plain values that describe a tree, and the calls that make and attach mounts.
 //!
-//! The values carry no descriptors: `store` makes them, `runtime` mounts them inside the container's
-//! own mount namespace. The calls attach to an open directory or file ("at"), never to a path, and
+//! The values carry no descriptors: `store` makes them, `runtime` mounts them inside the
+//! container's own mount namespace. The calls attach to an open directory or file ("at"), never to a path, and
 //! use the descriptor-based interface (`fsopen`, `open_tree`), falling back to `mount(2)` where the
 //! kernel or a filter of the surrounding container lacks it.
 
