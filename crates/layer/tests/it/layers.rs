@@ -1,10 +1,15 @@
 //! Random trees: what is packed and applied again means what the specification says.
 
-use crate::spec::{self, Tree, generate};
+use crate::spec::{self, Edit, Layer, Tree, generate};
+use crate::unpack::is_privileged;
 use layer::apply::{Expected, Limits, apply};
+use layer::erofs::write_index;
 use layer::tar::ReadError;
-use layer::{Change, Packed, RelPath, Times, pack};
+use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
+use layer::xattr::Marks;
+use layer::{Change, Packed, RelPath, Root, Times, pack};
 use proptest::prelude::*;
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 
@@ -34,8 +39,66 @@ fn trees() -> impl Strategy<Value = (Tree, Tree, Vec<RelPath>)> {
     )
 }
 
+/// A layer with the directories that lead to its entries, as copying up makes them.
+fn with_parents(mut layer: Layer, upper: &Tree) -> Layer {
+    let paths: Vec<RelPath> = layer.keys().cloned().collect();
+    for parent in paths.iter().filter_map(RelPath::parent) {
+        for path in std::iter::successors(Some(parent), RelPath::parent) {
+            if let Some(inode) = upper.get(&path) {
+                let inode = inode.clone();
+                let opaque = false;
+                layer.entry(path).or_insert(Edit::Put { inode, opaque });
+            }
+        }
+    }
+    layer
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    /// A layer as tar and index, and the same layer as an upper directory of overlayfs.
+    #[test]
+    fn both_forms_of_a_layer_say_the_same((lower, upper, opaque) in trees()) {
+        if !is_privileged() {
+            return Ok(());
+        }
+        let layer = spec::diff(&lower, &upper, |path| opaque.contains(path));
+        let layer = with_parents(layer, &upper);
+        let changes = spec::changes(&layer);
+        let place = tempfile::tempdir().unwrap();
+
+        let tar = place.path().join("layer.tar");
+        let index = place.path().join("layer.index");
+        let file = File::options().read(true).write(true).create_new(true).open(&tar).unwrap();
+        let packed = pack(&changes, Times::Layer, &file).unwrap();
+        let mut image = Vec::new();
+        write_index(&packed.index, packed.tar_len, &mut image).unwrap();
+        std::fs::write(&index, image).unwrap();
+
+        let path = place.path().join("upper");
+        std::fs::create_dir(&path).unwrap();
+        let marks = Marks::Trusted;
+        let options = UnpackOptions {
+            deletions: Deletions::Overlay(marks),
+            refused: Refused::Fail,
+        };
+        unpack(&changes, &Root::open(&path).unwrap(), options).unwrap();
+
+        for form in [layer::Tree::Packed { tar, index }, layer::Tree::Dir { path, marks }] {
+            let mut found = form.changes().unwrap();
+            found.retain(|(path, _)| !path.is_root());
+            prop_assert_eq!(&spec::layer_of(&found), &layer);
+            let again = tempfile::tempfile().unwrap();
+            let repacked = pack(&found, Times::Layer, &again).unwrap();
+            prop_assert_eq!(repacked.diff_id, packed.diff_id);
+        }
+        prop_assert_eq!(spec::apply(&lower, &layer), upper);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn diff_and_apply_are_inverse((lower, upper, opaque) in trees()) {
@@ -98,7 +161,7 @@ proptest! {
         prop_assert!(!is_io);
         if let Ok(applied) = result {
             let mut image = Vec::new();
-            layer::erofs::write_index(&applied.index, applied.stored_len, &mut image).unwrap();
+            write_index(&applied.index, applied.stored_len, &mut image).unwrap();
         }
     }
 }
