@@ -24,7 +24,11 @@ impl RequestError {
     /// What the user can do about it, if that is known.
     pub fn hint(&self) -> Option<String> {
         let host = &self.host;
-        match &self.failure {
+        let failure = match &self.failure {
+            RegistryFailure::Token { source, .. } => source,
+            failure => failure,
+        };
+        match failure {
             RegistryFailure::Connect { .. } => Some(format!(
                 "check that {host} is up and reachable from here; mirrors and plain http are \
                  configured under [registry.\"{host}\"]"

@@ -162,6 +162,40 @@ pub enum PushError {
     Layout(#[from] LayoutError),
 }
 
+impl FetchError {
+    /// What the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            FetchError::Registry(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is no such thing, as opposed to: it could not be found out.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            FetchError::Registry(error) => error.is_not_found(),
+            FetchError::Layout(error) => {
+                matches!(
+                    error,
+                    LayoutError::NoVersion { .. } | LayoutError::NoBlob { .. }
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
+impl PushError {
+    /// What the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PushError::Registry(error) => error.hint(),
+            PushError::Layout(_) => None,
+        }
+    }
+}
+
 fn list(platforms: &[Platform]) -> String {
     let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
     if names.is_empty() {

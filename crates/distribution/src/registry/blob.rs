@@ -9,6 +9,7 @@ use reqwest::{Method, Response};
 
 use super::visit::Visit;
 use super::{Registry, blob_url, pull_scope};
+use crate::auth::Scopes;
 use crate::error::{RegistryFailure, RequestError};
 use crate::exchange::Call;
 
@@ -52,16 +53,21 @@ impl Registry {
     pub(crate) async fn blob_exists(&self, digest: &Digest) -> Result<bool, RequestError> {
         let action = format!("look for the blob {}@{digest}", self.name);
         let mut visit = self.push_visit(&action).await?;
-        exists_at(&mut visit, digest)
+        let scopes = pull_scope(&visit.repository);
+        exists_at(&mut visit, digest, &scopes)
             .await
             .map_err(|failure| visit.error(failure))
     }
 }
 
 /// Whether the host has a blob of the repository.
-pub(super) async fn exists_at(visit: &mut Visit, digest: &Digest) -> Result<bool, RegistryFailure> {
+pub(super) async fn exists_at(
+    visit: &mut Visit,
+    digest: &Digest,
+    scopes: &Scopes,
+) -> Result<bool, RegistryFailure> {
     let url = blob_url(visit, digest);
-    let call = Call::new(Method::HEAD, url, &pull_scope(&visit.repository), &[200]);
+    let call = Call::new(Method::HEAD, url, scopes, &[200]);
     match visit.send(&call).await {
         Ok(_) => Ok(true),
         Err(RegistryFailure::NotFound { .. }) => Ok(false),

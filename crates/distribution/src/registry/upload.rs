@@ -121,7 +121,9 @@ async fn push_at(
     source: &BlobSource,
     mount_from: Option<&str>,
 ) -> Result<Pushed, RegistryFailure> {
-    if exists_at(visit, &descriptor.digest).await? {
+    // A token for pulling only is refused where the repository does not exist yet.
+    let scopes = push_scope(&visit.repository);
+    if exists_at(visit, &descriptor.digest, &scopes).await? {
         return Ok(Pushed::Existed);
     }
     let location = match mount_from {
@@ -152,7 +154,7 @@ async fn push_at(
             visit.pause(failure).await?;
         }
         // The answer may be all that was lost.
-        if exists_at(visit, &descriptor.digest).await? {
+        if exists_at(visit, &descriptor.digest, &scopes).await? {
             return Ok(Pushed::Uploaded);
         }
         session = go_on(visit, session, plan, descriptor.size).await?;
