@@ -4,36 +4,36 @@
 
 pub mod checksum;
 pub mod chmod;
+pub mod compress;
 pub mod copy;
 mod empty;
 mod filter;
 #[cfg(test)]
 mod mem;
-pub mod compress;
 mod mismatch;
 mod model;
 mod nearest;
 
+pub mod apply;
 pub mod erofs;
 mod host;
+mod ordered;
+pub mod owner;
+mod pack;
+pub mod pattern;
+mod pyc;
+pub mod resolve;
 mod root;
+mod runs;
+pub mod select;
 mod stack;
 mod stat_index;
+pub mod tar;
+mod times;
 mod tree;
+pub mod unpack;
 mod walk;
 pub mod xattr;
-pub mod owner;
-pub mod pattern;
-pub mod resolve;
-pub mod select;
-mod times;
-pub mod tar;
-mod pyc;
-pub mod apply;
-mod ordered;
-pub mod unpack;
-mod pack;
-mod runs;
 
 pub use empty::EmptyTree;
 pub use filter::Filter;
