@@ -16,19 +16,46 @@ pub(crate) struct Tool {
 
 /// What the demo needs.
 pub(crate) const DEMO: &[Tool] = &[
-    Tool { path: "/bin/busybox", package: "busybox-static" },
-    Tool { path: "/usr/bin/docker-registry", package: "docker-registry" },
-    Tool { path: "/usr/bin/newuidmap", package: "uidmap" },
+    Tool {
+        path: "/bin/busybox",
+        package: "busybox-static",
+    },
+    Tool {
+        path: "/usr/bin/docker-registry",
+        package: "docker-registry",
+    },
+    Tool {
+        path: "/usr/bin/newuidmap",
+        package: "uidmap",
+    },
 ];
 
 /// What the tests need beside [`DEMO`].
 pub(crate) const TESTS: &[Tool] = &[
-    Tool { path: "/usr/bin/skopeo", package: "skopeo" },
-    Tool { path: "/usr/bin/umoci", package: "umoci" },
-    Tool { path: "/usr/bin/crun", package: "crun" },
-    Tool { path: "/usr/bin/fsck.erofs", package: "erofs-utils" },
-    Tool { path: "/usr/bin/git", package: "git" },
-    Tool { path: "/usr/bin/gcc", package: "gcc" },
+    Tool {
+        path: "/usr/bin/skopeo",
+        package: "skopeo",
+    },
+    Tool {
+        path: "/usr/bin/umoci",
+        package: "umoci",
+    },
+    Tool {
+        path: "/usr/bin/crun",
+        package: "crun",
+    },
+    Tool {
+        path: "/usr/bin/fsck.erofs",
+        package: "erofs-utils",
+    },
+    Tool {
+        path: "/usr/bin/git",
+        package: "git",
+    },
+    Tool {
+        path: "/usr/bin/gcc",
+        package: "gcc",
+    },
 ];
 
 /// The workspace's root.
@@ -46,7 +73,10 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 pub(crate) fn run_with(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     eprintln!("$ {shown}");
-    let status = command.current_dir(root()).status().with_context(|| format!("cannot run {shown}"))?;
+    let status = command
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("cannot run {shown}"))?;
     if !status.success() {
         bail!("{shown}: {status}");
     }
@@ -69,12 +99,20 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether a program is on the path.
 pub(crate) fn has(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 /// Installs the packages of the tools that are missing.
@@ -82,20 +120,36 @@ pub(crate) fn has(program: &str) -> bool {
 /// # Errors
 /// When some are missing and this is no Debian machine with root, naming the packages.
 pub(crate) fn ensure(tools: &[&[Tool]]) -> Result<()> {
-    let missing: Vec<&str> =
-        tools.iter().flat_map(|set| set.iter()).filter(|tool| !Path::new(tool.path).exists()).map(|t| t.package).collect();
+    let missing: Vec<&str> = tools
+        .iter()
+        .flat_map(|set| set.iter())
+        .filter(|tool| !Path::new(tool.path).exists())
+        .map(|t| t.package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let by_hand = format!("install them by hand: apt-get install {}", missing.join(" "));
+    let by_hand = format!(
+        "install them by hand: apt-get install {}",
+        missing.join(" ")
+    );
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("these Debian packages are needed: {}; {by_hand}", missing.join(" "));
+        bail!(
+            "these Debian packages are needed: {}; {by_hand}",
+            missing.join(" ")
+        );
     }
     let install = || -> Result<()> {
         run("apt-get", &["update", "-qq"])?;
         let mut command = Command::new("apt-get");
-        command.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing);
-        run_with(command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))
+        command
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(&missing);
+        run_with(
+            command
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .stdout(Stdio::null()),
+        )
     };
     install().with_context(|| format!("installing Debian packages needs root; {by_hand}"))
 }

@@ -1,6 +1,10 @@
 //! Chores of the project, run as `cargo xtask <command>`. Nothing here is shipped.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool"
+)]
 
 mod demo;
 mod machine;

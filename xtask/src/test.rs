@@ -12,7 +12,18 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     machine::ensure(&[machine::DEMO, machine::TESTS])?;
     call("cargo", &["fmt", "--all", "--check"])?;
     tidy::run()?;
-    call("cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    call(
+        "cargo",
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )?;
     run_tests(arguments)
 }
 

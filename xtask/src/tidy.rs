@@ -21,8 +21,10 @@ type Dependencies = BTreeMap<String, BTreeSet<String>>;
 
 /// Checks everything and reports all violations at once.
 pub(crate) fn run() -> Result<()> {
-    let metadata: serde_json::Value =
-        serde_json::from_str(&output("cargo", &["metadata", "--format-version=1", "--no-deps", "--locked"])?)?;
+    let metadata: serde_json::Value = serde_json::from_str(&output(
+        "cargo",
+        &["metadata", "--format-version=1", "--no-deps", "--locked"],
+    )?)?;
     let document = fs::read_to_string(root().join("docs/architecture.md"))?;
     let mut problems = layering(&table(&document)?, &workspace_dependencies(&metadata));
     problems.extend(async_boundary(&metadata));
@@ -34,7 +36,11 @@ pub(crate) fn run() -> Result<()> {
         problems.extend(check_file(file)?);
     }
     if !problems.is_empty() {
-        bail!("tidy found {} problem(s):\n  {}", problems.len(), problems.join("\n  "));
+        bail!(
+            "tidy found {} problem(s):\n  {}",
+            problems.len(),
+            problems.join("\n  ")
+        );
     }
     println!("tidy: {} files, layering as documented", files.len());
     Ok(())
@@ -45,9 +51,15 @@ fn table(document: &str) -> Result<Dependencies> {
     let mut rows = Dependencies::new();
     for line in document.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [name, _, dependencies, ..] = cells.as_slice() else { continue };
+        let [name, _, dependencies, ..] = cells.as_slice() else {
+            continue;
+        };
         let name = name.trim_matches('`').to_string();
-        let dependencies = dependencies.split_whitespace().filter(|word| *word != "–").map(String::from).collect();
+        let dependencies = dependencies
+            .split_whitespace()
+            .filter(|word| *word != "–")
+            .map(String::from)
+            .collect();
         rows.insert(name, dependencies);
     }
     if rows.is_empty() {
@@ -57,9 +69,16 @@ fn table(document: &str) -> Result<Dependencies> {
 }
 
 fn packages(metadata: &serde_json::Value) -> impl Iterator<Item = (&str, &Vec<serde_json::Value>)> {
-    metadata["packages"].as_array().into_iter().flatten().filter_map(|package| {
-        Some((package["name"].as_str()?, package["dependencies"].as_array()?))
-    })
+    metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|package| {
+            Some((
+                package["name"].as_str()?,
+                package["dependencies"].as_array()?,
+            ))
+        })
 }
 
 fn workspace_dependencies(metadata: &serde_json::Value) -> Dependencies {
@@ -82,7 +101,9 @@ fn layering(documented: &Dependencies, actual: &Dependencies) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, allowed) in documented {
         match actual.get(name) {
-            None => problems.push(format!("docs/architecture.md documents crate `{name}`, which does not exist")),
+            None => problems.push(format!(
+                "docs/architecture.md documents crate `{name}`, which does not exist"
+            )),
             Some(found) if found != allowed => problems.push(format!(
                 "crate `{name}` depends on {found:?}, docs/architecture.md says {allowed:?}"
             )),
@@ -90,7 +111,9 @@ fn layering(documented: &Dependencies, actual: &Dependencies) -> Vec<String> {
         }
     }
     for name in actual.keys().filter(|name| !documented.contains_key(*name)) {
-        problems.push(format!("crate `{name}` is missing from the table in docs/architecture.md"));
+        problems.push(format!(
+            "crate `{name}` is missing from the table in docs/architecture.md"
+        ));
     }
     problems
 }
@@ -98,13 +121,23 @@ fn layering(documented: &Dependencies, actual: &Dependencies) -> Vec<String> {
 fn async_boundary(metadata: &serde_json::Value) -> Vec<String> {
     packages(metadata)
         .filter(|(name, _)| !ASYNC_CRATES.contains(name))
-        .filter(|(_, dependencies)| dependencies.iter().any(|d| d["name"] == "tokio" || d["name"] == "reqwest"))
-        .map(|(name, _)| format!("crate `{name}` depends on tokio or reqwest: asynchronous code stops at the engine"))
+        .filter(|(_, dependencies)| {
+            dependencies
+                .iter()
+                .any(|d| d["name"] == "tokio" || d["name"] == "reqwest")
+        })
+        .map(|(name, _)| {
+            format!(
+                "crate `{name}` depends on tokio or reqwest: asynchronous code stops at the engine"
+            )
+        })
         .collect()
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.is_dir() {
             rust_files(&path, files)?;
@@ -122,20 +155,27 @@ fn check_file(path: &Path) -> Result<Vec<String>> {
     let shown = relative.display();
     let mut problems = Vec::new();
     if text.lines().count() > LONG_FILE {
-        println!("tidy: {shown} has {} lines: would a reader rather find two ideas in two files?", text.lines().count());
+        println!(
+            "tidy: {shown} has {} lines: would a reader rather find two ideas in two files?",
+            text.lines().count()
+        );
     }
     let is_root = relative.ends_with("src/lib.rs") || relative.ends_with("src/main.rs");
     if is_root && !relative.starts_with("crates/sys") && !text.contains("#![forbid(unsafe_code)]") {
         problems.push(format!("{shown} lacks #![forbid(unsafe_code)]"));
     }
     if !text.starts_with("//!") && !text.starts_with("#![") {
-        problems.push(format!("{shown} does not begin by saying what the module is"));
+        problems.push(format!(
+            "{shown} does not begin by saying what the module is"
+        ));
     }
     if let Some(folder) = path.parent().filter(|folder| folder.ends_with("tests/it")) {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let main = fs::read_to_string(folder.join("main.rs"))?;
         if stem != "main" && !main.contains(&format!("mod {stem};")) {
-            problems.push(format!("{shown} is no module of its test binary, so its tests never run"));
+            problems.push(format!(
+                "{shown} is no module of its test binary, so its tests never run"
+            ));
         }
     }
     Ok(problems)
@@ -149,14 +189,26 @@ mod tests {
     fn check(documented: &str, actual: &[(&str, &[&str])], expected: &[&str]) {
         let actual = actual
             .iter()
-            .map(|(name, on)| (name.to_string(), on.iter().map(ToString::to_string).collect()))
+            .map(|(name, on)| {
+                (
+                    name.to_string(),
+                    on.iter().map(ToString::to_string).collect(),
+                )
+            })
             .collect();
-        assert_eq!(layering(&table(documented).expect("a table"), &actual), expected);
+        assert_eq!(
+            layering(&table(documented).expect("a table"), &actual),
+            expected
+        );
     }
 
     #[test]
     fn a_table_that_tells_the_truth() {
-        check("| `a` | x | – | no |\n| `b` | y | a | no |", &[("a", &[]), ("b", &["a"])], &[]);
+        check(
+            "| `a` | x | – | no |\n| `b` | y | a | no |",
+            &[("a", &[]), ("b", &["a"])],
+            &[],
+        );
     }
 
     #[test]

@@ -132,7 +132,12 @@ impl Events {
     /// A bounded channel: a slow reader holds the build back instead of growing without limit.
     pub fn channel() -> (Events, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::sync_channel(1024);
-        (Events { sender: Some(sender) }, receiver)
+        (
+            Events {
+                sender: Some(sender),
+            },
+            receiver,
+        )
     }
 
     /// Events that nobody reads.
@@ -143,7 +148,10 @@ impl Events {
     pub(crate) fn send(&self, kind: EventKind) {
         if let Some(sender) = &self.sender {
             // The reader may be gone: then nobody wants to know.
-            drop(sender.send(Event { at: SystemTime::now(), kind }));
+            drop(sender.send(Event {
+                at: SystemTime::now(),
+                kind,
+            }));
         }
     }
 }

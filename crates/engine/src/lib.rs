@@ -1,1 +1,195 @@
-//! engine
+//! The engine: joins the compiler (pure) with the machine (effects), and nothing else does.
+//!
+//! [`Engine::build`] turns a [`request::BuildRequest`] into an image and tells what happens as
+//! [`event::Event`]s; the other calls move, show and run images. The engine prints nothing, reads
+//! no environment and knows no terminal. Its boundary is synchronous; what is asynchronous inside
+//! stays in `net`.
+//!
+//! ```text
+//! request ─► prepare ─► compile (asks resolve) ─► drive: solver ⇄ steps ─► export
+//!               contexts      registry, store        layers, fetch          store, push, files
+//! ```
+#![forbid(unsafe_code)]
+
+mod answers;
+mod build;
+mod cancel;
+mod container;
+pub mod diagnose;
+mod error;
+pub mod event;
+mod export;
+mod fetch;
+mod git_head;
+mod git_remote;
+mod git_time;
+mod images;
+mod layers;
+mod machine;
+mod mounting;
+mod net;
+mod process;
+pub mod request;
+mod resolve;
+mod step;
+mod terminal;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use distribution::{ClientOptions, Credentials, DockerConfig, RegistryConfig};
+use runtime::rootless::Standing;
+use store::Store;
+
+pub use build::BuildOutcome;
+pub use cancel::Cancel;
+pub use container::{RunRequest, Signals, Volume};
+pub use dockerfile::nearest;
+pub use error::{BuildError, StepError};
+pub use images::{ImageDetails, ImageSummary};
+pub use machine::{
+    DoctorReport, Info, PruneFilter, PruneReport, PruneRequest, Standpoint, UsageRow,
+    cancel_on_signal, enter_user_namespace, is_root,
+};
+pub use runtime::init_if_child;
+
+use mounting::Mounting;
+use net::Net;
+
+/// What an engine is opened with.
+#[derive(Debug)]
+pub struct EngineOptions {
+    /// The state directory.
+    pub root: PathBuf,
+    /// How registries are reached, by host.
+    pub registries: BTreeMap<String, RegistryOptions>,
+    /// Files with credentials in docker's form; the first that exists counts.
+    pub credentials: Vec<PathBuf>,
+    /// Directories that credential helpers are looked for in.
+    pub helper_folders: Vec<PathBuf>,
+    /// Keep at most this many bytes of cache.
+    pub max_size: Option<u64>,
+    /// Keep this many bytes of the disk free.
+    pub min_free: Option<u64>,
+    /// What this process may do.
+    pub standpoint: Standpoint,
+}
+
+/// How one registry is reached.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryOptions {
+    /// Hosts to ask first.
+    pub mirrors: Vec<String>,
+    /// Plain HTTP; `None` decides by the address.
+    pub http: Option<bool>,
+    /// Take any certificate.
+    pub insecure: bool,
+    /// Files with further authorities.
+    pub ca: Vec<PathBuf>,
+}
+
+/// A store and the ways in and out of it.
+pub struct Engine {
+    store: Store,
+    net: Net,
+    helper: runtime::Helper,
+    standing: Standing,
+    erofs: sys::mount::ErofsSupport,
+    max_size: Option<u64>,
+    min_free: Option<u64>,
+}
+
+impl Engine {
+    /// Opens the state directory.
+    ///
+    /// # Errors
+    /// When it cannot be used, or a file with credentials makes no sense.
+    pub fn open(options: EngineOptions) -> Result<Engine, BuildError> {
+        let attempt = || format!("use the state directory {}", options.root.display());
+        let store =
+            Store::open(&options.root).map_err(|error| BuildError::store(attempt(), error))?;
+        let credentials = credentials(&options)?;
+        let registries = options.registries.into_iter().map(|(host, options)| {
+            let RegistryOptions {
+                mirrors,
+                http,
+                insecure,
+                ca,
+            } = options;
+            (
+                host,
+                RegistryConfig {
+                    mirrors,
+                    http,
+                    insecure,
+                    ca,
+                    keypairs: Vec::new(),
+                },
+            )
+        });
+        let net = Net::new(ClientOptions {
+            registries: registries.collect(),
+            credentials,
+            user_agent: concat!("kiln/", env!("CARGO_PKG_VERSION")).into(),
+            ..ClientOptions::default()
+        });
+        let standing = options.standpoint.standing;
+        let erofs = machine::erofs_support(&store);
+        let helper = runtime::Helper::current();
+        Ok(Engine {
+            store,
+            net,
+            helper,
+            standing,
+            erofs,
+            max_size: options.max_size,
+            min_free: options.min_free,
+        })
+    }
+
+    /// How layers are mounted here.
+    fn mounting(&self) -> Mounting {
+        let erofs = !matches!(self.erofs, sys::mount::ErofsSupport::None(_));
+        let single_id = self.standing.rung == runtime::rootless::Rung::Single;
+        Mounting::new(!self.standing.userxattr, erofs, single_id)
+    }
+}
+
+/// The first file with credentials that exists.
+fn credentials(options: &EngineOptions) -> Result<Credentials, BuildError> {
+    for path in &options.credentials {
+        let attempt = || format!("read credentials from {}", path.display());
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                let config = DockerConfig::parse(&bytes, options.helper_folders.clone())
+                    .map_err(|error| BuildError::store(attempt(), error))?;
+                return Ok(Credentials::none().with_docker(config));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BuildError::store(attempt(), error)),
+        }
+    }
+    Ok(Credentials::none())
+}
+
+/// The platform that is built for when nobody says.
+pub fn host_platform() -> oci::Platform {
+    oci::Platform::native()
+}
+
+/// Seconds since 1970.
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// Whom exported files belong to.
+fn caller_ids() -> (u32, u32) {
+    (
+        sys::process::geteuid().as_raw(),
+        sys::process::getegid().as_raw(),
+    )
+}

@@ -3,7 +3,9 @@
 //! Nothing in here was read from the environment by the engine; the caller did, or did not.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci::{Platform, Reference};
 
@@ -64,6 +66,8 @@ pub struct BuildRequest {
     pub git_modes: bool,
     /// Proxy variables to pass to `RUN` (row A8).
     pub proxy_env: Vec<(String, String)>,
+    /// Where `dest=-` goes: the caller's standard output.
+    pub stdout: Option<Arc<File>>,
     /// What to do beyond compiling.
     pub call: Call,
 }
@@ -89,13 +93,13 @@ pub enum Call {
 pub enum Context {
     /// A directory.
     Directory(PathBuf),
-    /// An archive that was read from standard input into this file.
-    Archive(PathBuf),
+    /// Standard input, or the like: an archive, or a Dockerfile without a context.
+    Stream(Arc<File>),
     /// A git repository, as `URL#ref:dir`.
     Git(String),
     /// A file to download: an archive, or a Dockerfile.
     Http(String),
-    /// None: the Dockerfile came on standard input.
+    /// No files.
     #[default]
     Empty,
 }
@@ -258,7 +262,7 @@ pub enum OutputKind {
 pub enum Destination {
     /// A path.
     Path(PathBuf),
-    /// `dest=-`.
+    /// `dest=-`: the request's `stdout`.
     Stdout,
 }
 

@@ -1,0 +1,273 @@
+//! The command line as clap sees it: words and flags, docker's where docker has them.
+//!
+//! Values that need more than a `FromStr` are turned into a request by the modules below.
+
+mod build;
+mod mounts;
+mod outputs;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use build::{BuildArgs, Environment, parse_platform};
+pub(crate) use values::{parse_duration, parse_size};
+
+/// A Dockerfile compiler: reproducible OCI images without a daemon.
+#[derive(Parser)]
+#[command(
+    name = "kiln",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Directory of images and cache [default: /var/lib/kiln for root, $XDG_DATA_HOME/kiln otherwise]
+    #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Configuration file [default: ~/.config/kiln/config.toml, then /etc/kiln/config.toml]
+    #[arg(long, global = true, env = "KILN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Run a command in a new container, in the foreground
+    Run(RunArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Show an image's details as JSON
+    Inspect(InspectArgs),
+    /// Show the layers and instructions of an image
+    History(HistoryArgs),
+    /// Show what the cache holds
+    Du(DuArgs),
+    /// Remove cache that is not in use
+    Prune(PruneArgs),
+    /// Verify the store and drop what is damaged
+    Doctor,
+    /// Show version and what this machine lets kiln do
+    Info,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// A live view on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// A live view.
+    Tty,
+    /// One line an event.
+    Plain,
+    /// JSON lines.
+    #[value(alias = "rawjson")]
+    Json,
+    /// Nothing but errors.
+    #[value(alias = "none")]
+    Quiet,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct RunArgs {
+    /// Print help (-h is the host name, as in docker)
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Remove the container when it ends (containers are never kept: accepted for docker's sake)
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Set an environment variable; without a value, pass on the caller's
+    #[arg(short, long = "env", value_name = "K[=V]")]
+    pub(crate) env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// User, as name or id, and group: USER[:GROUP]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) entrypoint: Option<String>,
+    /// Pass standard input to the command
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Network of the container
+    #[arg(long, visible_alias = "net", value_enum, default_value_t)]
+    pub(crate) network: RunNetworkArg,
+    /// Host name
+    #[arg(short = 'h', long)]
+    pub(crate) hostname: Option<String>,
+    /// Bind a directory or file: SOURCE:TARGET[:ro]
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// When to ask the registry for the image
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) pull: PullPolicy,
+    /// Platform of the image
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Image to run
+    pub(crate) image: String,
+    /// Command and its arguments, in place of the image's CMD
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `--network` of `kiln run`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunNetworkArg {
+    /// The machine's own network.
+    #[default]
+    #[value(alias = "default", alias = "bridge")]
+    Host,
+    /// Loopback only.
+    None,
+}
+
+/// `--pull` of `kiln run`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    /// Always.
+    Always,
+    /// When the store does not have it.
+    #[default]
+    Missing,
+    /// Never.
+    Never,
+}
+
+#[derive(Args)]
+pub(crate) struct PullArgs {
+    /// Platform to pull [default: this machine's]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Print the image id only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Image reference
+    pub(crate) image: String,
+}
+
+#[derive(Args)]
+pub(crate) struct PushArgs {
+    /// Print the digest only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Image reference
+    pub(crate) image: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ImagesArgs {
+    /// Print image ids only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Show digests of the manifests that are known
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// `table` or `json`
+    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
+    pub(crate) format: String,
+    /// Repository, or repository:tag, to list
+    pub(crate) repository: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct TagArgs {
+    /// An image: reference or id
+    pub(crate) source: String,
+    /// The new name
+    pub(crate) target: String,
+}
+
+#[derive(Args)]
+pub(crate) struct RmiArgs {
+    /// Remove every name of an image that is given by id
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Images: references or ids
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct InspectArgs {
+    /// Images: references or ids
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct HistoryArgs {
+    /// Do not shorten instructions
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Image: reference or id
+    pub(crate) image: String,
+}
+
+#[derive(Args)]
+pub(crate) struct DuArgs {
+    /// Show every layer
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// `table` or `json`
+    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
+    pub(crate) format: String,
+    /// until=DURATION, type=TYPE, id=ID, inuse=BOOL, shared=BOOL
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct PruneArgs {
+    /// Remove untagged images' layers and everything else no build is using
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// until=DURATION, type=TYPE, id=ID
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Keep at most this much cache
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) max_used_space: Option<u64>,
+    /// Remove until this much of the disk is free
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) min_free_space: Option<u64>,
+}

@@ -1,0 +1,137 @@
+//! `kiln build`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use engine::event::Events;
+use engine::request::Call;
+use engine::{BuildOutcome, Cancel};
+use serde_json::{Map, Value, json};
+
+use super::{ENVIRONMENT, Session};
+use crate::args::{BuildArgs, ProgressMode};
+use crate::{exit, progress, report};
+
+/// Builds, showing progress, and prints or writes what came of it.
+pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
+    let request = args.request(&ENVIRONMENT)?;
+    let call = request.call;
+    let engine = session.engine()?;
+    let cancel = Cancel::new();
+    engine::cancel_on_signal(&cancel).context("cannot handle signals")?;
+    let mode = if args.quiet || call != Call::Build {
+        ProgressMode::Quiet
+    } else {
+        args.progress
+    };
+    let (events, receiver) = Events::channel();
+    let started = SystemTime::now();
+    let explain = args.explain;
+    let outcome = std::thread::scope(|scope| {
+        let renderer = scope.spawn(move || progress::render(mode, explain, &receiver, started));
+        let outcome = engine.build(request, &events, &cancel);
+        drop(events);
+        drop(renderer.join());
+        outcome
+    })?;
+    if call != Call::Build {
+        return Ok(answer(call, &outcome, args.wants_json()));
+    }
+    write_results(args, &outcome)?;
+    print_results(args, &outcome);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the answer to a question that was asked instead of building.
+fn answer(call: Call, outcome: &BuildOutcome, as_json: bool) -> ExitCode {
+    if let Some(text) = if as_json {
+        &outcome.answer_json
+    } else {
+        &outcome.answer
+    } {
+        print!("{text}");
+    }
+    if call != Call::Check {
+        return ExitCode::SUCCESS;
+    }
+    let found = &outcome.warnings;
+    let count = found.diagnostics.len();
+    if as_json {
+        println!("{}", json!({"diagnostics": report::json(found)}));
+    } else if count == 0 {
+        println!("Check complete, no warnings found.");
+    } else {
+        println!(
+            "{}\n\nCheck complete, {count} warning{} found.",
+            report::render(found, false),
+            if count == 1 { "" } else { "s" }
+        );
+    }
+    if count == 0 {
+        ExitCode::SUCCESS
+    } else {
+        exit::FAILURE.into()
+    }
+}
+
+fn write_results(args: &BuildArgs, outcome: &BuildOutcome) -> Result<()> {
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &args.iidfile {
+        write(
+            path,
+            outcome
+                .image_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
+        )?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, format!("{:#}\n", metadata(outcome)))?;
+    }
+    Ok(())
+}
+
+/// The metadata file, its keys as in buildx.
+fn metadata(outcome: &BuildOutcome) -> Value {
+    let mut fields = Map::new();
+    if let Some(id) = outcome.image_id {
+        fields.insert("containerimage.config.digest".into(), id.to_string().into());
+    }
+    if let Some(descriptor) = &outcome.descriptor {
+        fields.insert(
+            "containerimage.digest".into(),
+            descriptor.digest.to_string().into(),
+        );
+        fields.insert(
+            "containerimage.descriptor".into(),
+            serde_json::to_value(descriptor).unwrap_or_default(),
+        );
+    }
+    if !outcome.names.is_empty() {
+        let names: Vec<String> = outcome.names.iter().map(ToString::to_string).collect();
+        fields.insert("image.name".into(), names.join(",").into());
+    }
+    Value::Object(fields)
+}
+
+fn print_results(args: &BuildArgs, outcome: &BuildOutcome) {
+    if args.quiet {
+        if let Some(id) = outcome.image_id {
+            println!("{id}");
+        }
+        return;
+    }
+    if let Some(id) = outcome.image_id {
+        eprintln!("image {id}");
+    }
+    for name in &outcome.names {
+        eprintln!("naming {}", name.familiar());
+    }
+    if let Some(descriptor) = &outcome.descriptor {
+        eprintln!("manifest {}", descriptor.digest);
+    }
+}

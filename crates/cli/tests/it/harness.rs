@@ -1,0 +1,272 @@
+//! One store, one project directory and one clean environment for each test.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A project, its store and how kiln is called on them.
+pub(crate) struct Project {
+    folder: TempDir,
+    store: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+/// What a command left behind.
+#[must_use = "look at the output, or assert `.success()`"]
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    what: String,
+}
+
+impl Project {
+    /// An empty project with an empty store.
+    pub(crate) fn new() -> Project {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(folder.path().join("work")).expect("made");
+        let store = folder.path().join("store");
+        Project {
+            folder,
+            store,
+            env: Vec::new(),
+        }
+    }
+
+    /// A project with this Dockerfile whose store has the image `busybox`.
+    pub(crate) fn with(dockerfile: &str) -> Project {
+        let project = Project::new();
+        project.make_busybox();
+        project.write("Dockerfile", dockerfile);
+        project
+    }
+
+    /// A project over the same store.
+    pub(crate) fn sibling(&self) -> Project {
+        let mut other = Project::new();
+        other.store = self.store.clone();
+        other
+    }
+
+    /// Sets an environment variable for every later call.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Project {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// A path of the project.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("work").join(name)
+    }
+
+    /// The store's directory.
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// Writes a file of the project, making its directories.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directories are made");
+        fs::write(path, content).expect("the file is written");
+    }
+
+    /// The command `kiln`, ready to be changed before it runs.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path().join("work"))
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .env("HOME", self.folder.path())
+            .env("KILN_ROOT", &self.store)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs kiln.
+    pub(crate) fn kiln(&self, arguments: &[&str]) -> Output {
+        output(&mut self.command(arguments))
+    }
+
+    /// Builds the project as `image` with plain progress, and expects success.
+    #[track_caller]
+    pub(crate) fn build(&self) -> Output {
+        self.kiln(&["build", "--progress", "plain", "-t", "image", "."])
+            .success()
+    }
+
+    /// Runs a shell command in `image` and returns what it printed.
+    #[track_caller]
+    pub(crate) fn shell(&self, script: &str) -> String {
+        self.kiln(&[
+            "run",
+            "--rm",
+            "--entrypoint",
+            "/bin/sh",
+            "image",
+            "-c",
+            script,
+        ])
+        .success()
+        .stdout
+    }
+
+    fn make_busybox(&self) {
+        let context = self.folder.path().join("busybox");
+        fs::create_dir(&context).expect("made");
+        fs::copy("/bin/busybox", context.join("busybox")).expect("busybox-static is installed");
+        fs::set_permissions(context.join("busybox"), fs::Permissions::from_mode(0o755))
+            .expect("set");
+        let dockerfile = "FROM scratch\n\
+            COPY busybox /bin/busybox\n\
+            RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
+            RUN mkdir -p /etc /tmp /root && chmod 1777 /tmp && \
+                printf 'root:x:0:0:root:/root:/bin/sh\\nuser:x:1000:1001::/home/user:/bin/sh\\n' > /etc/passwd && \
+                printf 'root:x:0:\\nuser:x:1001:\\nextra:x:2000:user\\n' > /etc/group\n\
+            CMD [\"sh\"]\n";
+        fs::write(context.join("Dockerfile"), dockerfile).expect("written");
+        let context = context.to_string_lossy().into_owned();
+        self.kiln(&["build", "-q", "-t", "busybox", &context])
+            .success();
+    }
+}
+
+impl Output {
+    /// Expects exit code 0.
+    #[track_caller]
+    pub(crate) fn success(self) -> Output {
+        self.code(0)
+    }
+
+    /// Expects an exit code.
+    #[track_caller]
+    pub(crate) fn code(self, expected: i32) -> Output {
+        assert_eq!(
+            self.code,
+            Some(expected),
+            "{}\nstdout:\n{}\nstderr:\n{}",
+            self.what,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Expects each of these texts on standard error.
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Output {
+        for text in texts {
+            assert!(
+                self.stderr.contains(text),
+                "{} does not say {text:?}:\n{}",
+                self.what,
+                self.stderr
+            );
+        }
+        self
+    }
+
+    /// Names of steps that ran: lines `#N DONE 0.0s NAME`.
+    pub(crate) fn executed(&self) -> Vec<String> {
+        self.lines_with(" DONE ", |rest| {
+            rest.split_once("s ").map_or(rest, |(_, name)| name)
+        })
+    }
+
+    /// Names of steps that were cached: lines `#N CACHED NAME`.
+    pub(crate) fn cached(&self) -> Vec<String> {
+        self.lines_with(" CACHED ", |rest| rest)
+    }
+
+    fn lines_with(&self, mark: &str, name: impl Fn(&str) -> &str) -> Vec<String> {
+        let lines = self.stderr.lines().filter(|line| line.starts_with('#'));
+        lines
+            .filter_map(|line| line.split_once(mark))
+            .map(|(_, rest)| name(rest).to_string())
+            .collect()
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn output(command: &mut Command) -> Output {
+    let what = format!("{command:?}");
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        what,
+    }
+}
+
+/// Runs a program of Debian's.
+pub(crate) fn tool(program: &str, arguments: &[&str]) -> Output {
+    output(Command::new(program).args(arguments).stdin(Stdio::null()))
+}
+
+/// Debian's docker-registry on a port of its own, as long as this value lives.
+pub(crate) struct Registry {
+    pub(crate) address: String,
+    process: Child,
+    _storage: TempDir,
+}
+
+impl Registry {
+    /// Starts one with empty storage.
+    pub(crate) fn start() -> Registry {
+        let storage = tempfile::tempdir().expect("a temporary directory");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .expect("a port")
+            .local_addr()
+            .expect("bound")
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let config = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"{address}\"}}\n",
+            storage.path().join("data").display()
+        );
+        fs::write(&config, text).expect("written");
+        let process = Command::new("/usr/bin/docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&address).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "docker-registry does not answer on {address}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Registry {
+            address,
+            process,
+            _storage: storage,
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}

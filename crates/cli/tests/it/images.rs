@@ -1,0 +1,158 @@
+//! Images in the store and in registries, and what other tools make of them.
+
+use crate::harness::{Project, Registry, tool};
+
+fn project() -> Project {
+    let project = Project::with(
+        "FROM busybox\nLABEL made=here\nCOPY f /f\nRUN ln /f /g && ln -s f /s && mkfifo /p\n",
+    );
+    project.write("f", "content");
+    project
+}
+
+#[test]
+fn push_then_pull_into_another_store() {
+    let registry = Registry::start();
+    let project = project();
+    let name = format!("{}/some/app:1.0", registry.address);
+    project.kiln(&["build", "-t", &name, "."]).success();
+    let pushed = project.kiln(&["push", "-q", &name]).success().stdout;
+    assert!(pushed.starts_with("sha256:"), "{pushed}");
+
+    let other = Project::new();
+    other.kiln(&["pull", &name]).success();
+    let run = other
+        .kiln(&[
+            "run",
+            "--rm",
+            &name,
+            "sh",
+            "-c",
+            "cat /f /g /s && stat -c %h /f",
+        ])
+        .success();
+    assert_eq!(run.stdout, "contentcontentcontent2\n");
+    assert_eq!(
+        other.kiln(&["push", "-q", &name]).success().stdout,
+        pushed,
+        "what was pulled is pushed unchanged"
+    );
+}
+
+#[test]
+fn skopeo_umoci_and_crun_read_it() {
+    let registry = Registry::start();
+    let project = project();
+    let name = format!("{}/app:1", registry.address);
+    project
+        .kiln(&["build", "-t", &name, "--push", "."])
+        .success();
+    let image = format!("docker://{name}");
+    let shown = tool("skopeo", &["inspect", "--tls-verify=false", &image])
+        .success()
+        .stdout;
+    assert!(shown.contains("\"made\": \"here\""), "{shown}");
+    let layout = project.path("layout");
+    let layout = layout.to_str().unwrap();
+    let target = format!("oci:{layout}:app");
+    tool(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "--src-tls-verify=false",
+            &image,
+            &target,
+        ],
+    )
+    .success();
+    let bundle = project.path("bundle");
+    let bundle = bundle.to_str().unwrap();
+    tool(
+        "umoci",
+        &["unpack", "--image", &format!("{layout}:app"), bundle],
+    )
+    .success();
+    let content = std::fs::read_to_string(project.path("bundle/rootfs/f")).unwrap();
+    assert_eq!(content, "content");
+}
+
+#[test]
+fn names_ids_and_removal() {
+    let project = project();
+    project.build();
+    project.kiln(&["tag", "image", "other:2"]).success();
+    let listed = project.kiln(&["images"]).success().stdout;
+    assert!(
+        listed.contains("other") && listed.contains("image"),
+        "{listed}"
+    );
+    let id = project
+        .kiln(&["images", "-q", "image"])
+        .success()
+        .stdout
+        .trim()
+        .to_string();
+    project.kiln(&["run", "--rm", &id, "true"]).success();
+    let removed = project.kiln(&["rmi", "image"]).success().stdout;
+    assert_eq!(removed, "Untagged: image:latest\n");
+    project.kiln(&["run", "--rm", "other:2", "true"]).success();
+    project.kiln(&["rmi", "other:2"]).success();
+    project.kiln(&["rmi", "other:2"]).code(1).says(&["other:2"]);
+    project
+        .kiln(&["inspect", "other:2"])
+        .code(1)
+        .says(&["other:2"]);
+}
+
+#[test]
+fn a_base_image_comes_through_a_mirror() {
+    let registry = Registry::start();
+    let publisher = Project::with("FROM busybox\n");
+    publisher
+        .kiln(&[
+            "tag",
+            "busybox",
+            &format!("{}/library/busybox", registry.address),
+        ])
+        .success();
+    publisher
+        .kiln(&["push", &format!("{}/library/busybox", registry.address)])
+        .success();
+
+    let project = Project::new();
+    project.write(
+        "config.toml",
+        format!(
+            "[registry.\"docker.io\"]\nmirrors = [\"{}\"]\n",
+            registry.address
+        ),
+    );
+    project.write("Dockerfile", "FROM busybox\nRUN echo mirrored > /f\n");
+    project
+        .kiln(&["--config", "config.toml", "build", "-t", "image", "."])
+        .success();
+    assert_eq!(project.shell("cat /f"), "mirrored\n");
+    let unknown = project
+        .kiln(&["--config", "missing.toml", "images"])
+        .code(1);
+    assert!(
+        unknown.stderr.contains("missing.toml"),
+        "{}",
+        unknown.stderr
+    );
+}
+
+#[test]
+fn history_tells_how_it_was_made() {
+    let project = project();
+    project.build();
+    let shown = project
+        .kiln(&["history", "--no-trunc", "image"])
+        .success()
+        .stdout;
+    assert!(
+        shown.contains("RUN /bin/sh -c ln /f /g") && shown.contains("LABEL made=here"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,251 @@
+//! From a request to a graph: finds the Dockerfile, parses it, and lowers it for each platform,
+//! answering what lowering asks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dockerfile::Diagnostic;
+use frontend::{Known, LowerRequest, Lowered, Lowering, Need};
+use graph::{Builder, Definition, Edge};
+use oci::Platform;
+
+use super::context::Contexts;
+use crate::diagnose::Report;
+use crate::error::BuildError;
+use crate::request::{BuildRequest, Call, DockerfileSource, NoCache, RunNetwork};
+use crate::resolve::Resolver;
+
+/// A Dockerfile that was read and parsed.
+pub(crate) struct Source {
+    /// Its name as the user knows it.
+    pub(crate) name: String,
+    /// Where it lies, if it is a file: its own ignore file lies beside it.
+    pub(crate) path: Option<PathBuf>,
+    /// The tree.
+    pub(crate) file: dockerfile::Dockerfile,
+    /// What the parser found.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+/// What a request compiles to.
+pub(crate) struct Compiled {
+    /// One graph for all platforms.
+    pub(crate) definition: Definition,
+    /// One image for each platform, its edges moved into the one graph.
+    pub(crate) images: Vec<Lowered>,
+    /// Warnings of parser and lowering.
+    pub(crate) warnings: Report,
+}
+
+/// Finds and parses the Dockerfile.
+///
+/// # Errors
+/// When there is none, or it cannot be read. What it says may still be wrong.
+pub(crate) fn read(
+    request: &BuildRequest,
+    context_root: Option<&Path>,
+) -> Result<Source, BuildError> {
+    let (name, path, bytes) = match &request.dockerfile {
+        DockerfileSource::Inline(bytes) => ("Dockerfile".to_string(), None, bytes.clone()),
+        DockerfileSource::Path(path) => {
+            let place = match (&request.context, context_root) {
+                (crate::request::Context::Directory(_), _) | (_, None) => path.clone(),
+                (_, Some(root)) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            };
+            let bytes = read_file(&place)?;
+            (path.display().to_string(), Some(place), bytes)
+        }
+        DockerfileSource::Default => {
+            let root = context_root.ok_or_else(|| BuildError::request("without a context there is no Dockerfile: give one on standard input, or with --file"))?;
+            let (name, place) = default_path(root);
+            let bytes = read_file(&place)?;
+            (name, Some(place), bytes)
+        }
+    };
+    let parsed = dockerfile::parse(&bytes);
+    Ok(Source {
+        name,
+        path,
+        file: parsed.dockerfile,
+        diagnostics: parsed.diagnostics,
+    })
+}
+
+/// `Dockerfile`, or the other spelling that exists (row B1).
+fn default_path(root: &Path) -> (String, PathBuf) {
+    let names = ["Dockerfile", "dockerfile"];
+    let found = names
+        .iter()
+        .find(|name| root.join(name).exists())
+        .unwrap_or(&names[0]);
+    ((*found).to_string(), root.join(found))
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, BuildError> {
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => BuildError::NoDockerfile {
+            path: path.into(),
+            nearest: similar(path),
+        },
+        _ => BuildError::Context {
+            context: path.display().to_string(),
+            source: error.into(),
+        },
+    })
+}
+
+/// A file beside `path` that may have been meant.
+fn similar(path: &Path) -> Option<String> {
+    let wanted = path.file_name()?.to_string_lossy().to_lowercase();
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut names: Vec<String> = std::fs::read_dir(parent)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| {
+            let lower = name.to_lowercase();
+            lower.contains("dockerfile") || lower.contains("containerfile") || lower == wanted
+        })
+        .filter(|name| !name.ends_with(".dockerignore"))
+        .collect();
+    names.sort();
+    names
+        .first()
+        .map(|name| path.with_file_name(name).display().to_string())
+}
+
+/// Lowers the file for every platform of the request.
+///
+/// # Errors
+/// When the file is wrong, or something that it names cannot be resolved.
+pub(crate) fn compile(
+    source: &Source,
+    request: &BuildRequest,
+    contexts: &Contexts,
+    resolver: &Resolver<'_>,
+) -> Result<Compiled, BuildError> {
+    let text: Arc<str> = source.file.source.text().into();
+    let report = |diagnostics| Report {
+        name: source.name.clone(),
+        text: text.clone(),
+        diagnostics,
+    };
+    let checks = &source.file.checks;
+    if source.diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(BuildError::Rejected(report(source.diagnostics.clone())));
+    }
+    let mut known = Known::new();
+    let mut builder = Builder::new();
+    let mut images = Vec::new();
+    let mut found = source.diagnostics.clone();
+    for platform in platforms(request) {
+        let mut lower = lower_request(source, request, contexts);
+        lower.platform = platform;
+        let mut lowered = lower_until_done(source, &lower, &mut known, resolver)
+            .map_err(|error| BuildError::Rejected(report(error.diagnostics)))?;
+        found.extend(std::mem::take(&mut lowered.diagnostics));
+        let moved = builder.absorb(std::mem::take(&mut lowered.definition));
+        relocate(&mut lowered, &moved);
+        images.push(lowered);
+    }
+    found.sort_by_key(|diagnostic| diagnostic.span().map(|span| span.start));
+    found.dedup();
+    let warnings = report(checks.apply(&source.file, found));
+    if warnings.has_errors() {
+        return Err(BuildError::Rejected(warnings));
+    }
+    Ok(Compiled {
+        definition: builder.finish(),
+        images,
+        warnings,
+    })
+}
+
+fn platforms(request: &BuildRequest) -> Vec<Option<Platform>> {
+    match request.platforms.as_slice() {
+        [] => vec![None],
+        platforms => platforms.iter().cloned().map(Some).collect(),
+    }
+}
+
+fn lower_until_done(
+    source: &Source,
+    request: &LowerRequest,
+    known: &mut Known,
+    resolver: &Resolver<'_>,
+) -> Result<Lowered, frontend::LowerError> {
+    loop {
+        match frontend::lower(&source.file, request, known)? {
+            Lowering::Done(lowered) => return Ok(*lowered),
+            Lowering::Needs(needs) => {
+                let needs: Vec<Need> = needs.into_iter().collect();
+                for (need, answer) in needs.iter().cloned().zip(resolver.answer(&needs)) {
+                    known.insert(need, answer);
+                }
+            }
+        }
+    }
+}
+
+fn lower_request(source: &Source, request: &BuildRequest, contexts: &Contexts) -> LowerRequest {
+    LowerRequest {
+        file_name: source.name.clone(),
+        target: request.target.clone(),
+        all_stages: request.call == Call::Check && request.target.is_none(),
+        build_args: request.build_args.clone(),
+        platform: None,
+        build_platform: Platform::native(),
+        multi_platform: request.platforms.len() > 1,
+        context: contexts.main_for_frontend(),
+        named_contexts: contexts.named_for_frontend(),
+        labels: request.labels.clone(),
+        no_cache: match &request.no_cache {
+            NoCache::Off => frontend::NoCache::Never,
+            NoCache::All => frontend::NoCache::All,
+            NoCache::Stages(stages) => {
+                frontend::NoCache::Stages(stages.iter().map(|stage| stage.to_lowercase()).collect())
+            }
+        },
+        network: match request.network {
+            RunNetwork::Default => graph::Network::Default,
+            RunNetwork::None => graph::Network::None,
+            RunNetwork::Host => graph::Network::Host,
+        },
+        extra_hosts: request.add_hosts.clone(),
+        limits: limits(request),
+        hostname: None,
+        cache_namespace: None,
+    }
+}
+
+fn limits(request: &BuildRequest) -> graph::Limits {
+    let mut ulimits: Vec<graph::Ulimit> = request
+        .ulimits
+        .iter()
+        .map(|(name, soft, hard)| graph::Ulimit {
+            name: name.clone(),
+            soft: *soft,
+            hard: *hard,
+        })
+        .collect();
+    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
+    graph::Limits {
+        ulimits,
+        shm_size: request.shm_size,
+        cgroup_parent: request.cgroup_parent.clone(),
+    }
+}
+
+/// Follows the vertices into the graph of all platforms.
+fn relocate(lowered: &mut Lowered, moved: &[Edge]) {
+    let place = |edge: Edge| moved[edge.index()];
+    lowered.target = lowered.target.map(place);
+    for entry in &mut lowered.image.history {
+        entry.layer = entry.layer.map(place);
+    }
+    if let Some(frontend::SourceDateEpoch::Source(edge)) = &mut lowered.source_date_epoch {
+        *edge = place(*edge);
+    }
+}

@@ -1,0 +1,528 @@
+//! One build under way: what every step needs, and what the solver's actions mean.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use graph::{Definition, InputKey, Op, Source, Vertex, VertexDigest};
+use layer::checksum::Checksum;
+use layer::select::{Origin, Selection};
+use layer::{Time, View};
+use runtime::Helper;
+use solver::{
+    CacheKey, CacheUse, How, KeyHasher, KeyParts, Plan, PlanInput, PlanVertex, VertexIndex,
+};
+use store::{Key, LayerId, ResultRecord, Store};
+
+use super::context::Contexts;
+use super::explain;
+use super::handle::Handle;
+use crate::cancel::Cancel;
+use crate::diagnose::{Excerpt, Span};
+use crate::error::{BuildError, StepError};
+use crate::event::{Events, MissReason};
+use crate::layers::Layers;
+use crate::request::{BuildRequest, Entitlement, RunNetwork};
+use crate::resolve::Resolver;
+use crate::step;
+
+/// One build.
+pub(crate) struct Session<'e> {
+    pub(crate) store: &'e Store,
+    pub(crate) helper: &'e Helper,
+    pub(crate) layers: Layers<'e>,
+    pub(crate) resolver: &'e Resolver<'e>,
+    pub(crate) request: &'e BuildRequest,
+    pub(crate) definition: &'e Definition,
+    pub(crate) contexts: &'e Contexts,
+    pub(crate) events: Events,
+    pub(crate) cancel: Cancel,
+    /// How many steps run at once.
+    pub(crate) jobs: usize,
+    /// When the build began.
+    pub(crate) now: Time,
+    /// What tells this project's steps from those of others, to explain misses.
+    pub(crate) project: String,
+    checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
+    tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
+    /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
+    read: HashSet<usize>,
+}
+
+/// What a session is made of.
+pub(crate) struct SessionParts<'e> {
+    pub(crate) store: &'e Store,
+    pub(crate) helper: &'e Helper,
+    pub(crate) layers: Layers<'e>,
+    pub(crate) resolver: &'e Resolver<'e>,
+    pub(crate) request: &'e BuildRequest,
+    pub(crate) definition: &'e Definition,
+    pub(crate) contexts: &'e Contexts,
+    pub(crate) events: Events,
+    pub(crate) cancel: Cancel,
+    pub(crate) project: String,
+}
+
+/// Steps mostly wait for the processes they run, so there may be more of them than cores.
+const LEAST_JOBS: usize = 8;
+
+impl<'e> Session<'e> {
+    pub(crate) fn new(parts: SessionParts<'e>) -> Session<'e> {
+        let SessionParts {
+            store,
+            helper,
+            layers,
+            resolver,
+            request,
+            definition,
+            contexts,
+            events,
+            cancel,
+            project,
+        } = parts;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let jobs = request.jobs.unwrap_or(LEAST_JOBS.max(2 * cores)).max(1);
+        let mut read = HashSet::new();
+        for vertex in definition
+            .vertices()
+            .iter()
+            .filter(|vertex| !matches!(vertex.op, Op::Merge))
+        {
+            read.extend(vertex.inputs.iter().map(|input| input.edge.index()));
+        }
+        Session {
+            store,
+            helper,
+            layers,
+            resolver,
+            request,
+            definition,
+            contexts,
+            events,
+            cancel,
+            jobs,
+            now: step::file::now(),
+            project,
+            checksums: Mutex::default(),
+            tails: Mutex::default(),
+            read,
+        }
+    }
+
+    /// The layers, for what comes after the build.
+    pub(super) fn into_layers(self) -> Layers<'e> {
+        self.layers
+    }
+
+    /// The graph as the solver sees it.
+    pub(crate) fn plan(&self) -> Plan {
+        let vertices = self.definition.vertices().iter().map(|vertex| PlanVertex {
+            inputs: (0..vertex.inputs.len())
+                .map(|input| plan_input(vertex, input))
+                .collect(),
+            cache: match &vertex.op {
+                Op::Source(Source::Local(_)) => CacheUse::Volatile,
+                _ if vertex.meta.no_cache => CacheUse::Refresh,
+                _ => CacheUse::Normal,
+            },
+            op_key: match &vertex.op {
+                Op::Source(_) => None,
+                op => Some(CacheKey::from_bytes(graph::op_key(op))),
+            },
+        });
+        Plan {
+            vertices: vertices.collect(),
+        }
+    }
+
+    pub(crate) fn vertex(&self, index: VertexIndex) -> &'e Vertex {
+        &self.definition.vertices()[index.0]
+    }
+
+    pub(crate) fn digest(&self, index: VertexIndex) -> VertexDigest {
+        self.vertex(index).digest
+    }
+
+    pub(super) fn inputs(&self, index: VertexIndex) -> impl Iterator<Item = VertexIndex> + use<'e> {
+        self.vertex(index)
+            .inputs
+            .iter()
+            .map(|input| VertexIndex(input.edge.index()))
+    }
+
+    /// Whether the network of the machine may be used by name.
+    pub(crate) fn may_use_host_network(&self) -> bool {
+        self.request.network == RunNetwork::Host
+            || self.request.allow.contains(&Entitlement::NetworkHost)
+    }
+
+    /// The key of a source: what it brings in.
+    pub(super) fn op_key(&self, index: VertexIndex) -> Result<CacheKey, StepError> {
+        let op = &self.vertex(index).op;
+        let own = CacheKey::from_bytes(graph::op_key(op));
+        let hasher = KeyHasher::new("kiln.source", 1);
+        Ok(match op {
+            Op::Source(Source::Image(image)) => match self.resolver.chain_id(&image.manifest) {
+                // Two tags with the same layers are the same to whatever stands on them.
+                Some(chain) => hasher.text("layers").text(&chain.to_string()).finish(),
+                None => hasher
+                    .text("manifest")
+                    .text(&image.manifest.to_string())
+                    .finish(),
+            },
+            Op::Source(Source::Git(git)) => hasher
+                .key(&own)
+                .text(&step::git::commit(self, git)?)
+                .finish(),
+            Op::Source(Source::Http(http)) => hasher
+                .key(&own)
+                .text(&step::http::identity(self, index, http)?)
+                .finish(),
+            _ => own,
+        })
+    }
+
+    pub(super) fn lookup_link(&self, link: CacheKey) -> Result<Option<CacheKey>, StepError> {
+        let found = self
+            .store
+            .link(&store_key(link))
+            .map_err(StepError::failed("look up a link in the cache"))?;
+        Ok(found.map(|key| CacheKey::from_bytes(*key.as_bytes())))
+    }
+
+    pub(super) fn lookup_result(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+    ) -> Result<Option<Handle>, StepError> {
+        if let Op::Source(Source::Image(image)) = &self.vertex(index).op {
+            let layers = self.resolver.layers(&image.manifest);
+            self.layers.belong_to(&layers, self.digest(index));
+            let there = !self.is_read(index) || self.layers.present(&layers)?;
+            return Ok(there.then(|| Handle::layers(layers)));
+        }
+        let found = self
+            .store
+            .result(&store_key(key))
+            .map_err(StepError::failed("look up a result in the cache"))?;
+        Ok(found.map(|record| Handle::layers(record.layers)))
+    }
+
+    /// Whether this build looks into the layers of a vertex, and does not only pass them on.
+    fn is_read(&self, index: VertexIndex) -> bool {
+        self.read.contains(&index.0)
+    }
+
+    pub(super) fn save_link(&self, link: CacheKey, sum: CacheKey) {
+        // The cache is a help: a build that cannot write to it still has its results.
+        drop(self.store.save_link(&store_key(link), &store_key(sum)));
+    }
+
+    pub(super) fn save_result(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        parts: &KeyParts,
+        result: &Handle,
+    ) {
+        let vertex = self.vertex(index);
+        let Handle::Layers(layers) = result else {
+            return;
+        };
+        if matches!(vertex.op, Op::Source(Source::Image(_))) {
+            return;
+        }
+        let record = ResultRecord {
+            layers: layers.to_vec(),
+            inputs: explain::key_inputs(self, index, parts),
+            description: vertex.meta.name.clone(),
+            created: u64::try_from(self.now.seconds).unwrap_or(0),
+        };
+        explain::remember(self, index, key, &record.inputs);
+        drop(self.store.save_result(&store_key(key), &record));
+    }
+
+    /// Why a vertex executes, as far as earlier builds tell.
+    pub(super) fn why_missed(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        parts: Option<&KeyParts>,
+    ) -> Option<MissReason> {
+        explain::why_missed(self, index, key, parts)
+    }
+
+    /// The tree that a result is.
+    pub(crate) fn view(&self, handle: &Handle) -> Result<Arc<dyn View>, StepError> {
+        match handle {
+            Handle::Context(tree) => Ok(tree.view.clone()),
+            Handle::Layers(layers) => {
+                self.layers.ensure(layers)?;
+                Ok(self.layers.stack(layers)?)
+            }
+        }
+    }
+
+    fn origin(&self, handle: &Handle) -> Origin {
+        match handle {
+            Handle::Context(_) => Origin::Context {
+                git_modes: self.request.git_modes,
+            },
+            Handle::Layers(_) => Origin::Tree,
+        }
+    }
+
+    /// The key of what an input's selector selects. What was hashed is remembered for the step.
+    pub(super) fn checksum(
+        &self,
+        index: VertexIndex,
+        input: usize,
+        of: &Handle,
+    ) -> Result<CacheKey, StepError> {
+        let checksum = self.checked(index, input, of)?;
+        Ok(CacheKey::from_bytes(checksum.key.0))
+    }
+
+    /// Checksum and selection of an input, made once.
+    pub(crate) fn checked(
+        &self,
+        index: VertexIndex,
+        input: usize,
+        of: &Handle,
+    ) -> Result<Arc<Checksum>, StepError> {
+        if let Some(known) = self.known_checksum(index, input) {
+            return Ok(known);
+        }
+        let vertex = self.vertex(index);
+        let view = self.view(of)?;
+        let selector = step::file::selector(vertex, input, self.origin(of))?;
+        let effect = step::file::effect(vertex, input)?;
+        let made = layer::checksum::checksum(&*view, &selector, &effect)
+            .map_err(|error| step::file::source_error(self, index, input, of, error))?;
+        let made = Arc::new(made);
+        let mut checksums = self
+            .checksums
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        checksums.insert((index, input), made.clone());
+        Ok(made)
+    }
+
+    pub(super) fn known_checksum(&self, index: VertexIndex, input: usize) -> Option<Arc<Checksum>> {
+        self.checksums
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&(index, input))
+            .cloned()
+    }
+
+    /// What an input's selector selects, with the digests of its files.
+    pub(crate) fn selection(
+        &self,
+        index: VertexIndex,
+        input: usize,
+        of: &Handle,
+    ) -> Result<Selection, StepError> {
+        Ok(self.checked(index, input, of)?.selection.clone())
+    }
+
+    /// Performs the operation of a vertex; whoever performs the same one elsewhere is waited for.
+    pub(super) fn execute(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        inputs: &[Handle],
+    ) -> Result<Handle, StepError> {
+        let vertex = self.vertex(index);
+        match &vertex.op {
+            Op::Source(Source::Local(local)) => {
+                let tree = self.contexts.tree(&local.name);
+                let missing =
+                    || StepError::refused(format!("there is no context `{}`", local.name));
+                Ok(Handle::Context(tree.ok_or_else(missing)?.clone()))
+            }
+            Op::Source(Source::Image(image)) => {
+                let layers = self.resolver.layers(&image.manifest);
+                self.layers.belong_to(&layers, vertex.digest);
+                if self.is_read(index) {
+                    self.layers.ensure(&layers)?;
+                }
+                Ok(Handle::layers(layers))
+            }
+            Op::Merge => merge(inputs),
+            Op::Diff => diff(inputs),
+            Op::Source(Source::Git(git)) => {
+                self.in_flight(vertex, key, || step::git::execute(self, git))
+            }
+            Op::Source(Source::Http(http)) => {
+                self.in_flight(vertex, key, || step::http::execute(self, index, http))
+            }
+            Op::Exec(exec) => self.in_flight(vertex, key, || {
+                step::exec::execute(self, index, exec, inputs)
+            }),
+            Op::File(op) => {
+                self.in_flight(vertex, key, || step::file::execute(self, index, op, inputs))
+            }
+        }
+    }
+
+    fn in_flight(
+        &self,
+        vertex: &Vertex,
+        key: CacheKey,
+        work: impl FnOnce() -> Result<Handle, StepError>,
+    ) -> Result<Handle, StepError> {
+        let waited = || StepError::failed(format!("wait for another build's {}", vertex.meta.name));
+        let name = format!("result {}", store_key(key));
+        let (flight, alone) = match self.store.try_flight(&name).map_err(waited())? {
+            Some(flight) => (flight, true),
+            None => (
+                self.store
+                    .flight(&name, &|| self.cancel.is_cancelled())
+                    .map_err(waited())?,
+                false,
+            ),
+        };
+        if !alone && !vertex.meta.no_cache {
+            let found = self.store.result(&store_key(key)).map_err(waited())?;
+            if let Some(record) = found {
+                return Ok(Handle::layers(record.layers));
+            }
+        }
+        let result = work()?;
+        // Saved before the flight ends, so that whoever waited finds it.
+        if let Handle::Layers(layers) = &result {
+            let record = ResultRecord {
+                layers: layers.to_vec(),
+                inputs: Vec::new(),
+                description: vertex.meta.name.clone(),
+                created: u64::try_from(self.now.seconds).unwrap_or(0),
+            };
+            drop(self.store.save_result(&store_key(key), &record));
+        }
+        drop(flight);
+        Ok(result)
+    }
+
+    /// A part of the context as layers, for a step that mounts it: what was hashed is what is
+    /// mounted, however long the step runs.
+    pub(crate) fn context_layers(
+        &self,
+        index: VertexIndex,
+        input: usize,
+        handle: &Handle,
+    ) -> Result<Arc<[LayerId]>, StepError> {
+        let checksum = self.checked(index, input, handle)?;
+        let key =
+            KeyHasher::new("kiln.context mount", 1).key(&CacheKey::from_bytes(checksum.key.0));
+        let key = store_key(
+            key.text(&step::file::mount_path(self.vertex(index), input))
+                .finish(),
+        );
+        let known = self
+            .store
+            .result(&key)
+            .map_err(StepError::failed("look up a mounted context"))?;
+        if let Some(record) = known {
+            return Ok(record.layers.into());
+        }
+        let layers: Arc<[LayerId]> = Arc::from([step::file::mounted(self, index, input, handle)?]);
+        let record = ResultRecord {
+            layers: layers.to_vec(),
+            inputs: Vec::new(),
+            description: "context of a mount".into(),
+            created: u64::try_from(self.now.seconds).unwrap_or(0),
+        };
+        drop(self.store.save_result(&key, &record));
+        Ok(layers)
+    }
+
+    /// Keeps the last lines of a step's output for the error that may follow.
+    pub(crate) fn keep_tail(&self, index: VertexIndex, lines: Vec<String>) {
+        self.tails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(index, lines);
+    }
+
+    pub(super) fn step_failed(&self, index: VertexIndex, source: StepError) -> BuildError {
+        let vertex = self.vertex(index);
+        let tail = self
+            .tails
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&index)
+            .unwrap_or_default();
+        BuildError::Step {
+            name: vertex.meta.name.clone(),
+            excerpt: self.excerpt(vertex).map(Box::new),
+            tail,
+            source,
+        }
+    }
+
+    fn excerpt(&self, vertex: &Vertex) -> Option<Excerpt> {
+        let span = vertex.meta.spans.first()?;
+        let file = self.definition.sources().get(span.file)?;
+        Some(Excerpt {
+            name: file.name.clone(),
+            text: file.text.clone(),
+            span: Span::new(span.start, span.end),
+        })
+    }
+}
+
+/// How an input counts. What a `--chmod` makes of modes is part of what is selected.
+fn plan_input(vertex: &Vertex, position: usize) -> PlanInput {
+    let input = &vertex.inputs[position];
+    let how = match &input.key {
+        InputKey::Chained => How::Chained,
+        InputKey::Content(selector) => {
+            let own = CacheKey::from_bytes(graph::selector_key(selector));
+            let selector = match step::file::mode_of(vertex, position) {
+                Some(mode) => KeyHasher::new("kiln.selector with mode", 1)
+                    .key(&own)
+                    .text(&mode)
+                    .finish(),
+                None => own,
+            };
+            How::Content { selector }
+        }
+    };
+    PlanInput {
+        vertex: VertexIndex(input.edge.index()),
+        how,
+    }
+}
+
+/// A solver's key as the store's.
+pub(crate) fn store_key(key: CacheKey) -> Key {
+    Key::from_bytes(*key.as_bytes())
+}
+
+fn layers_of(handle: &Handle) -> Result<&Arc<[LayerId]>, StepError> {
+    match handle {
+        Handle::Layers(layers) => Ok(layers),
+        Handle::Context(_) => Err(StepError::refused("a context is not made of layers")),
+    }
+}
+
+fn merge(inputs: &[Handle]) -> Result<Handle, StepError> {
+    let mut layers = Vec::new();
+    for input in inputs {
+        layers.extend_from_slice(layers_of(input)?);
+    }
+    Ok(Handle::layers(layers))
+}
+
+fn diff(inputs: &[Handle]) -> Result<Handle, StepError> {
+    let [lower, upper] = inputs else {
+        return Err(StepError::refused("a difference has two inputs"));
+    };
+    let (lower, upper) = (layers_of(lower)?, layers_of(upper)?);
+    match upper.strip_prefix(&**lower) {
+        Some(rest) => Ok(Handle::layers(rest)),
+        None => Err(StepError::refused(
+            "the two sides of a difference do not stand on the same layers",
+        )),
+    }
+}

@@ -1,0 +1,319 @@
+//! OCI layouts and docker archives: the same files, in a directory or in a tar.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use layer::{Change, Content, Data, Kind, Metadata, Node, RelPath, Times};
+use oci::{Annotations, Descriptor, Digest, Document, Index, MediaType, Reference};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::Store;
+
+use super::document;
+use super::shipment::Shipment;
+use crate::build::stream;
+use crate::error::BuildError;
+use crate::layers::Layers;
+use crate::request::{Annotation, AnnotationLevel, Destination};
+
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const FULL_NAME: &str = "io.containerd.image.name";
+
+/// Where a file of the layout comes from.
+enum Origin {
+    Bytes(Arc<[u8]>),
+    File(PathBuf),
+}
+
+type Files = BTreeMap<String, Origin>;
+
+/// An archive that was written before and is still there.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    content: Digest,
+    len: u64,
+    inode: u64,
+    modified: (i64, i64),
+}
+
+const NOTE: &str = "archive";
+
+/// Writes a shipment as an OCI layout.
+///
+/// # Errors
+/// When the destination cannot be written.
+pub(crate) fn write_oci(
+    store: &Store,
+    layers: &Layers<'_>,
+    shipment: &Shipment,
+    names: &[Reference],
+    annotations: &[Annotation],
+    (dest, tar): (&Destination, bool),
+    stdout: Option<&File>,
+) -> Result<(), BuildError> {
+    let files = files(layers, shipment, names, annotations)?;
+    match dest {
+        Destination::Path(path) if !tar => write_directory(path, &files),
+        dest => write_archive(store, dest, &files, stdout),
+    }
+}
+
+/// Writes a shipment as an archive for `docker load`, which is an OCI layout too.
+///
+/// # Errors
+/// When the shipment has several platforms, or the destination cannot be written.
+pub(crate) fn write_docker(
+    store: &Store,
+    layers: &Layers<'_>,
+    shipment: &Shipment,
+    names: &[Reference],
+    dest: &Destination,
+    stdout: Option<&File>,
+) -> Result<(), BuildError> {
+    let [image] = shipment.images.as_slice() else {
+        return Err(BuildError::request(
+            "type=docker takes one platform: use type=oci for several",
+        ));
+    };
+    let mut files = files(layers, shipment, names, &[])?;
+    let tags: Vec<String> = names
+        .iter()
+        .map(|name| name.familiar().to_string())
+        .collect();
+    let paths: Vec<String> = image
+        .layers
+        .iter()
+        .map(|blob| blob_path(&blob.descriptor.digest))
+        .collect();
+    let manifest =
+        json!([{"Config": blob_path(&image.config.digest), "RepoTags": tags, "Layers": paths}]);
+    files.insert(
+        "manifest.json".into(),
+        Origin::Bytes(manifest.to_string().into_bytes().into()),
+    );
+    write_archive(store, dest, &files, stdout)
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn files(
+    layers: &Layers<'_>,
+    shipment: &Shipment,
+    names: &[Reference],
+    annotations: &[Annotation],
+) -> Result<Files, BuildError> {
+    let mut files = Files::new();
+    let mut add = |digest: &Digest, origin| files.insert(blob_path(digest), origin);
+    for image in &shipment.images {
+        add(
+            &image.descriptor.digest,
+            Origin::Bytes(image.manifest.clone()),
+        );
+        add(
+            &image.config.digest,
+            Origin::Bytes(image.config_bytes.clone()),
+        );
+        for blob in &image.layers {
+            let path = match &blob.path {
+                Some(path) => path.clone(),
+                None => layers
+                    .download_blob(blob)
+                    .map_err(|error| BuildError::export("the layout", error))?,
+            };
+            add(&blob.descriptor.digest, Origin::File(path));
+        }
+    }
+    if let Some((_, bytes)) = &shipment.index {
+        add(&shipment.root.digest, Origin::Bytes(bytes.clone()));
+    }
+    files.insert("oci-layout".into(), Origin::Bytes(LAYOUT.into()));
+    let index = top_index(&shipment.root, names, annotations);
+    files.insert("index.json".into(), Origin::Bytes(index.bytes().clone()));
+    Ok(files)
+}
+
+/// One descriptor of the image for each of its names.
+fn top_index(
+    root: &Descriptor,
+    names: &[Reference],
+    annotations: &[Annotation],
+) -> Document<Index> {
+    let given = document::annotations(annotations, AnnotationLevel::IndexDescriptor);
+    let named = |own: Annotations| {
+        let mut descriptor = root.clone();
+        descriptor.annotations.extend(given.clone());
+        descriptor.annotations.extend(own);
+        descriptor
+    };
+    let manifests = match names {
+        [] => vec![named(Annotations::new())],
+        names => names
+            .iter()
+            .map(|name| {
+                let tag = name.tag().unwrap_or("latest").to_string();
+                named(Annotations::from([
+                    (REF_NAME.into(), tag),
+                    (FULL_NAME.into(), name.to_string()),
+                ]))
+            })
+            .collect(),
+    };
+    Document::new(Index::new(MediaType::OciIndex, manifests))
+}
+
+fn write_directory(path: &Path, files: &Files) -> Result<(), BuildError> {
+    let failed = |error: io::Error| BuildError::export(path.display().to_string(), error);
+    for (name, origin) in files {
+        let target = path.join(name);
+        if name.starts_with("blobs/") && target.exists() {
+            continue;
+        }
+        fs::create_dir_all(target.parent().unwrap_or(path)).map_err(failed)?;
+        // Complete under another name first: a reader never sees a part.
+        let partial = target.with_extension("partial");
+        match origin {
+            Origin::Bytes(bytes) => fs::write(&partial, bytes).map_err(failed)?,
+            Origin::File(from) => drop(fs::copy(from, &partial).map_err(failed)?),
+        }
+        fs::rename(&partial, &target).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn write_archive(
+    store: &Store,
+    dest: &Destination,
+    files: &Files,
+    stdout: Option<&File>,
+) -> Result<(), BuildError> {
+    match dest {
+        Destination::Stdout => {
+            let failed = |error: io::Error| BuildError::export("to standard output", error);
+            let path = store
+                .scratch()
+                .map_err(|error| BuildError::store("make a temporary file", error))?
+                .join("tar");
+            let mut file = pack(&path, files)
+                .map_err(|error| BuildError::export("to standard output", error))?;
+            let mut out = stream(dest, stdout)?;
+            io::copy(&mut file, &mut out).map_err(failed)?;
+            out.flush().map_err(failed)
+        }
+        Destination::Path(path) => write_file(store, path, files),
+    }
+}
+
+/// Writes the archive, unless it is there as it was written the last time.
+fn write_file(store: &Store, path: &Path, files: &Files) -> Result<(), BuildError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        BuildError::export(path.display().to_string(), error)
+    };
+    let absolute = std::path::absolute(path).map_err(|error| failed(error.into()))?;
+    let subject = absolute.display().to_string();
+    let content = identity(files);
+    let before: Option<Written> = store
+        .note(NOTE, &subject)
+        .map_err(|error| failed(error.into()))?;
+    if before.is_some() && before == written(&absolute, content).ok() {
+        return Ok(());
+    }
+    let mut partial = absolute.clone().into_os_string();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let result = pack(&partial, files).and_then(|_| Ok(fs::rename(&partial, &absolute)?));
+    if let Err(error) = result {
+        drop(fs::remove_file(&partial));
+        return Err(failed(error));
+    }
+    if let Ok(now) = written(&absolute, content) {
+        drop(store.save_note(NOTE, &subject, &now));
+    }
+    Ok(())
+}
+
+fn identity(files: &Files) -> Digest {
+    let mut hasher = oci::Hasher::sha256();
+    for (name, origin) in files {
+        hasher.update(name.as_bytes());
+        if let (Origin::Bytes(bytes), false) = (origin, name.starts_with("blobs/")) {
+            hasher.update(bytes);
+        }
+        hasher.update(b"\n");
+    }
+    hasher.finish()
+}
+
+fn written(path: &Path, content: Digest) -> io::Result<Written> {
+    let metadata = fs::metadata(path)?;
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    Ok(Written {
+        content,
+        len: metadata.len(),
+        inode: metadata.ino(),
+        modified,
+    })
+}
+
+fn pack(path: &Path, files: &Files) -> Result<File, Box<dyn std::error::Error + Send + Sync>> {
+    let mut changes: BTreeMap<RelPath, Change> = BTreeMap::new();
+    let put = |kind, mode, data| {
+        let node = Node {
+            kind,
+            metadata: Metadata {
+                mode,
+                ..Metadata::default()
+            },
+            links: None,
+        };
+        Change::Put {
+            node,
+            opaque: false,
+            data,
+        }
+    };
+    for (name, origin) in files {
+        let name = RelPath::new(name.clone().into_bytes())?;
+        let mut parent = name.parent();
+        while let Some(directory) = parent.filter(|directory| !directory.is_root()) {
+            parent = directory.parent();
+            changes
+                .entry(directory)
+                .or_insert_with(|| put(Kind::Directory, 0o755, None));
+        }
+        let (size, data) = match origin {
+            Origin::Bytes(bytes) => (bytes.len() as u64, Data::Inline(bytes.clone())),
+            Origin::File(path) => {
+                let file = File::open(path)?;
+                let len = file.metadata()?.len();
+                (
+                    len,
+                    Data::Open(Content {
+                        file: Arc::new(file),
+                        offset: 0,
+                        len,
+                    }),
+                )
+            }
+        };
+        changes.insert(name, put(Kind::File { size }, 0o644, Some(data)));
+    }
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    layer::pack(
+        &changes.into_iter().collect::<Vec<_>>(),
+        Times::Preserve,
+        &file,
+    )?;
+    Ok(file)
+}

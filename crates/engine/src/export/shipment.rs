@@ -1,0 +1,188 @@
+//! An image made ready to be shipped: every document written, every layer a blob.
+
+use std::sync::Arc;
+
+use layer::Times;
+use oci::{Descriptor, Document, Manifest, MediaType, Platform};
+use store::{Image, ImageManifest, Store};
+
+use super::document;
+use crate::error::BuildError;
+use crate::layers::{LayerBlob, Layers};
+use crate::request::{Annotation, AnnotationLevel, Compression, Encoding};
+use crate::resolve;
+
+/// Documents and blobs of an image.
+pub(crate) struct Shipment {
+    /// One image for each platform.
+    pub(crate) images: Vec<ShippedImage>,
+    /// The index, for several platforms.
+    pub(crate) index: Option<(MediaType, Arc<[u8]>)>,
+    /// What a tag is to point to.
+    pub(crate) root: Descriptor,
+}
+
+/// An image of one platform, ready to be shipped.
+pub(crate) struct ShippedImage {
+    /// Descriptor of the manifest.
+    pub(crate) descriptor: Descriptor,
+    /// The manifest's bytes.
+    pub(crate) manifest: Arc<[u8]>,
+    /// Descriptor of the config.
+    pub(crate) config: Descriptor,
+    /// The config's bytes.
+    pub(crate) config_bytes: Arc<[u8]>,
+    /// The layers, the lowest first.
+    pub(crate) layers: Vec<LayerBlob>,
+    /// What it is for.
+    pub(crate) platform: Platform,
+}
+
+/// How an image is shipped.
+#[derive(Clone, Debug)]
+pub(crate) struct Shipping<'r> {
+    /// Compression and media types.
+    pub(crate) encoding: Encoding,
+    /// Annotations of the request.
+    pub(crate) annotations: &'r [Annotation],
+    /// Times of files in layers that were made here.
+    pub(crate) times: Times,
+}
+
+/// Makes an image ready, and remembers its documents in the store.
+///
+/// # Errors
+/// When a layer cannot be packed or compressed, or the store cannot be used.
+pub(crate) fn prepare(
+    store: &Store,
+    layers: &Layers<'_>,
+    image: &mut Image,
+    shipping: &Shipping<'_>,
+) -> Result<Shipment, BuildError> {
+    let mut images = Vec::with_capacity(image.manifests.len());
+    for manifest in &mut image.manifests {
+        let shipped = match as_it_came(store, layers, manifest, shipping)? {
+            Some(shipped) => shipped,
+            None => assemble(store, layers, manifest, shipping)?,
+        };
+        manifest.manifest = Some(shipped.descriptor.clone());
+        for (layer, blob) in manifest.layers.iter_mut().zip(&shipped.layers) {
+            layer.blob = Some(blob.descriptor.clone());
+        }
+        images.push(shipped);
+    }
+    let failed = |error| BuildError::store("keep the image's documents", error);
+    let (index, root) = match images.as_slice() {
+        [single] => (None, single.descriptor.clone()),
+        several => {
+            let parts = several
+                .iter()
+                .map(|image| (image.descriptor.clone(), image.platform.clone()))
+                .collect();
+            let document = document::index(
+                parts,
+                shipping.encoding.docker_media_types,
+                shipping.annotations,
+            );
+            let media_type = document.value().media_type();
+            store.put_blob(document.bytes()).map_err(failed)?;
+            let root = document.descriptor(media_type.clone());
+            image.index = Some(root.clone());
+            (Some((media_type, document.bytes().clone())), root)
+        }
+    };
+    Ok(Shipment {
+        images,
+        index,
+        root,
+    })
+}
+
+/// An image that came with a manifest, or was shipped before, in the same form.
+fn as_it_came(
+    store: &Store,
+    layers: &Layers<'_>,
+    image: &ImageManifest,
+    shipping: &Shipping<'_>,
+) -> Result<Option<ShippedImage>, BuildError> {
+    let plain = shipping.encoding == Encoding::default() && shipping.annotations.is_empty();
+    let Some(descriptor) = image.manifest.clone().filter(|_| plain) else {
+        return Ok(None);
+    };
+    let failed = |error| BuildError::store("read the image's manifest", error);
+    let Some(bytes) = store.document(&descriptor.digest).map_err(failed)? else {
+        return Ok(None);
+    };
+    let Ok(manifest) = Document::<Manifest>::parse(bytes) else {
+        return Ok(None);
+    };
+    let mut blobs = Vec::with_capacity(image.layers.len());
+    for (layer, wanted) in image.layers.iter().zip(&manifest.value().layers) {
+        let blob = layers
+            .blob(layer.id, shipping.times, writer(shipping.encoding), false)
+            .map_err(|error| BuildError::export("the image", error))?;
+        if blob.descriptor.digest != wanted.digest {
+            return Ok(None);
+        }
+        blobs.push(blob);
+    }
+    let config = resolve::config(store, image, "the image")
+        .map_err(|error| BuildError::export("the image", error))?;
+    Ok(Some(ShippedImage {
+        descriptor,
+        manifest: manifest.bytes().clone(),
+        config: manifest.value().config.clone(),
+        config_bytes: config.bytes().clone(),
+        layers: blobs,
+        platform: image.platform.clone(),
+    }))
+}
+
+fn assemble(
+    store: &Store,
+    layers: &Layers<'_>,
+    image: &ImageManifest,
+    shipping: &Shipping<'_>,
+) -> Result<ShippedImage, BuildError> {
+    let encoding = shipping.encoding;
+    let blobs = image
+        .layers
+        .iter()
+        .map(|layer| layers.blob(layer.id, shipping.times, writer(encoding), encoding.force))
+        .collect::<Result<Vec<LayerBlob>, _>>()
+        .map_err(|error| BuildError::export("the image", error))?;
+    let config = resolve::config(store, image, "the image")
+        .map_err(|error| BuildError::export("the image", error))?;
+    let descriptors = blobs.iter().map(|blob| blob.descriptor.clone()).collect();
+    let annotations = document::annotations(shipping.annotations, AnnotationLevel::Manifest);
+    let manifest = document::manifest(
+        &config,
+        descriptors,
+        encoding.docker_media_types,
+        annotations,
+    );
+    store
+        .put_blob(manifest.bytes())
+        .map_err(|error| BuildError::store("keep the image's manifest", error))?;
+    Ok(ShippedImage {
+        descriptor: manifest.descriptor(manifest.value().media_type()),
+        config: manifest.value().config.clone(),
+        manifest: manifest.bytes().clone(),
+        config_bytes: config.bytes().clone(),
+        layers: blobs,
+        platform: image.platform.clone(),
+    })
+}
+
+fn writer(encoding: Encoding) -> layer::compress::Compression {
+    use layer::compress::Compression as Writer;
+    match (encoding.compression, encoding.level) {
+        (Compression::Gzip, None) => Writer::GZIP,
+        (Compression::Gzip, Some(level)) => Writer::Gzip { level },
+        (Compression::Zstd, None) => Writer::ZSTD,
+        (Compression::Zstd, Some(level)) => Writer::Zstd {
+            level: i32::try_from(level).unwrap_or(i32::MAX),
+        },
+        (Compression::Uncompressed, _) => Writer::None,
+    }
+}

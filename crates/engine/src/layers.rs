@@ -1,0 +1,469 @@
+//! Layers as the rest of the engine needs them: a view to read, a mount to run on, bytes to ship.
+//! Each form is made when it is first asked for, and kept.
+//!
+//! Layers of images that were resolved but not downloaded have names already; [`Layers::ensure`]
+//! brings them in.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use layer::compress::Compression;
+use layer::copy;
+use layer::select::{Naming, Origin, Selector, select};
+use layer::xattr::Marks;
+use layer::{Change, RelPath, Stack, Time, Times, Tree, View};
+use oci::{Descriptor, DiffId, MediaType};
+use store::{ActiveSnapshot, Layer, LayerId, Store};
+use sys::mount::{Lower, RootMount};
+
+use crate::error::StepError;
+use crate::event::VertexDigest;
+use crate::fetch::{Fetcher, RemoteLayer};
+use crate::mounting::Mounting;
+
+/// Access to layers on behalf of one call of the engine.
+pub(crate) struct Layers<'e> {
+    store: &'e Store,
+    mounting: Mounting,
+    fetcher: Fetcher<'e>,
+    /// The steps that bring layers in, to show progress under.
+    steps: Mutex<HashMap<LayerId, VertexDigest>>,
+    stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
+}
+
+/// A layer's bytes, ready to be shipped.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerBlob {
+    /// Type, digest and length.
+    pub(crate) descriptor: Descriptor,
+    /// Where the bytes are; `None` when only `repositories` have them.
+    pub(crate) path: Option<PathBuf>,
+    /// Repositories that are known to have them.
+    pub(crate) repositories: Vec<String>,
+}
+
+impl<'e> Layers<'e> {
+    pub(crate) fn new(store: &'e Store, mounting: Mounting, fetcher: Fetcher<'e>) -> Layers<'e> {
+        Layers {
+            store,
+            mounting,
+            fetcher,
+            steps: Mutex::default(),
+            stacks: Mutex::default(),
+        }
+    }
+
+    /// Says which step brings layers in.
+    pub(crate) fn belong_to(&self, layers: &[LayerId], step: VertexDigest) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.extend(layers.iter().map(|&id| (id, step)));
+    }
+
+    /// Whether every layer is in the store.
+    pub(crate) fn present(&self, layers: &[LayerId]) -> Result<bool, StepError> {
+        for &id in layers {
+            if self.find(id)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Brings in what the store does not have.
+    pub(crate) fn ensure(&self, layers: &[LayerId]) -> Result<(), StepError> {
+        let mut missing = Vec::new();
+        for &id in layers {
+            if self.find(id)?.is_none() {
+                missing.push(self.remote(id)?);
+            }
+        }
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            self.fetcher.fetch(self.store, &missing)
+        }
+    }
+
+    fn remote(&self, id: LayerId) -> Result<RemoteLayer, StepError> {
+        let origin = self
+            .store
+            .origin(id)
+            .map_err(StepError::failed(format!("look up layer {id}")))?;
+        let (Some(origin), Some(diff_id)) = (origin, id.diff_id()) else {
+            return Err(StepError::refused(format!(
+                "layer {id} is not in the store any more: build again"
+            )));
+        };
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(RemoteLayer {
+            diff_id,
+            descriptor: origin.blob,
+            repositories: origin.repositories,
+            step: steps.get(&id).copied(),
+        })
+    }
+
+    fn find(&self, id: LayerId) -> Result<Option<Layer>, StepError> {
+        self.store
+            .layer(id)
+            .map_err(StepError::failed(format!("look up layer {id}")))
+    }
+
+    fn get(&self, id: LayerId) -> Result<Layer, StepError> {
+        self.find(id)?.ok_or_else(|| {
+            StepError::refused(format!(
+                "layer {id} is not in the store any more: build again"
+            ))
+        })
+    }
+
+    /// The merged tree of a chain, to be read in user space.
+    pub(crate) fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
+        let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = stacks.get(layers) {
+            return Ok(known.clone());
+        }
+        let trees = layers
+            .iter()
+            .map(|&id| Ok(tree(&self.get(id)?, self.mounting.userxattr)))
+            .collect::<Result<Vec<_>, StepError>>()?;
+        let stack = Arc::new(Stack::open(&trees).map_err(StepError::failed("read the layers"))?);
+        stacks.insert(layers.to_vec(), stack.clone());
+        Ok(stack)
+    }
+
+    /// A writable tree over a chain.
+    pub(crate) fn active(&self, layers: &[LayerId]) -> Result<ActiveSnapshot, StepError> {
+        self.store
+            .active(layers)
+            .map_err(StepError::failed("make a directory for the step"))
+    }
+
+    /// How a writable tree is mounted.
+    pub(crate) fn root_mount(&self, snapshot: &ActiveSnapshot) -> Result<RootMount, StepError> {
+        Ok(RootMount::Overlay {
+            lowers: self.lowers(snapshot.parents())?,
+            upper: snapshot.upper().to_path_buf(),
+            work: snapshot.work().to_path_buf(),
+            userxattr: self.mounting.userxattr,
+        })
+    }
+
+    /// How a chain is mounted without a place to write.
+    pub(crate) fn read_only(&self, layers: &[LayerId]) -> Result<RootMount, StepError> {
+        Ok(RootMount::ReadOnly {
+            lowers: self.lowers(layers)?,
+            userxattr: self.mounting.userxattr,
+        })
+    }
+
+    fn lowers(&self, layers: &[LayerId]) -> Result<Vec<Lower>, StepError> {
+        layers.iter().map(|&id| self.lower(id)).collect()
+    }
+
+    /// A layer in a form that this machine can mount.
+    fn lower(&self, id: LayerId) -> Result<Lower, StepError> {
+        let mut layer = self.get(id)?;
+        if layer.directory.is_none() && !self.mounting.erofs {
+            layer = self.write_out(&layer)?;
+        }
+        layer
+            .lower(self.mounting.erofs)
+            .map_err(StepError::failed(format!("mount layer {id}")))
+    }
+
+    /// Gives a packed layer the form of a directory.
+    fn write_out(&self, layer: &Layer) -> Result<Layer, StepError> {
+        let failed = || format!("write layer {} out as a directory", layer.id);
+        let changes = tree(layer, self.mounting.userxattr)
+            .changes()
+            .map_err(StepError::failed(failed()))?;
+        let draft = self
+            .store
+            .layer_draft()
+            .map_err(StepError::failed(failed()))?;
+        let root = draft.directory().map_err(StepError::failed(failed()))?;
+        let root = layer::Root::open(&root).map_err(StepError::failed(failed()))?;
+        layer::unpack::unpack(&changes, &root, self.mounting.unpack)
+            .map_err(StepError::failed(failed()))?;
+        self.store
+            .attach_directory(layer.id, draft)
+            .map_err(StepError::failed(failed()))
+    }
+
+    /// How overlayfs marks what it does here.
+    pub(crate) fn userxattr(&self) -> bool {
+        self.mounting.userxattr
+    }
+
+    /// A file without a name, for as long as it is open.
+    pub(crate) fn scratch_file(&self) -> Result<Arc<File>, StepError> {
+        let failed = "make a temporary file";
+        let path = self
+            .store
+            .scratch()
+            .map_err(StepError::failed(failed))?
+            .join("file");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(StepError::failed(failed))?;
+        Ok(Arc::new(file))
+    }
+
+    /// Writes what is below `path` of a chain into an empty directory.
+    pub(crate) fn write_subtree(
+        &self,
+        layers: &[LayerId],
+        path: &str,
+        root: &layer::Root,
+    ) -> Result<(), StepError> {
+        let failed = || format!("write out {path}");
+        self.ensure(layers)?;
+        let view: Arc<dyn View> = self.stack(layers)?;
+        let selector = Selector {
+            paths: vec![path.as_bytes().to_vec()],
+            exclude: None,
+            naming: Naming::Contents,
+            origin: Origin::Tree,
+        };
+        let selection = select(&*view, &selector).map_err(StepError::failed(failed()))?;
+        let target = copy::Target {
+            dest: Vec::new(),
+            dest_is_dir: true,
+            mode: None,
+            follow_links: false,
+        };
+        let copy = copy::Copy {
+            view,
+            selection,
+            target,
+            chown: None,
+            reset_owner: false,
+            archives: Vec::new(),
+        };
+        let changes = copy::plan(None, vec![copy::Action::Copy(copy)], Time::default())
+            .map_err(StepError::failed(failed()))?;
+        layer::unpack::unpack(&changes, root, self.mounting.unpack)
+            .map_err(StepError::failed(failed()))?;
+        Ok(())
+    }
+
+    /// Writes changes as a new layer.
+    pub(crate) fn write(&self, changes: &[(RelPath, Change)]) -> Result<LayerId, StepError> {
+        let draft = self
+            .store
+            .layer_draft()
+            .map_err(StepError::failed("make a layer"))?;
+        let diff_id = write_packed(&draft, changes, Times::Layer)?;
+        draft
+            .commit_packed(diff_id)
+            .map_err(StepError::failed("keep the layer"))
+    }
+
+    /// A layer with its tar, whose entries have these times.
+    pub(crate) fn packed(&self, id: LayerId, times: Times) -> Result<store::Packed, StepError> {
+        let failed = || format!("write the tar of layer {id}");
+        let layer = self.get(id)?;
+        if let Some(packed) = layer
+            .packed
+            .clone()
+            .filter(|_| times == Times::Layer || is_foreign(id))
+        {
+            return Ok(packed);
+        }
+        let changes = tree(&layer, self.mounting.userxattr)
+            .changes()
+            .map_err(StepError::failed(failed()))?;
+        let draft = self
+            .store
+            .layer_draft()
+            .map_err(StepError::failed(failed()))?;
+        let diff_id = write_packed(&draft, &changes, times)?;
+        let layer = match times {
+            Times::Layer => self
+                .store
+                .attach_packed(id, draft, diff_id)
+                .map_err(StepError::failed(failed()))?,
+            // With other times it is another layer, shared by whoever needs the same bytes.
+            Times::Clamp(_) | Times::Preserve => {
+                let id = draft
+                    .commit_shared(diff_id)
+                    .map_err(StepError::failed(failed()))?;
+                self.get(id)?
+            }
+        };
+        layer.packed.ok_or_else(|| {
+            StepError::refused(format!(
+                "layer {id} has no tar although it was just written"
+            ))
+        })
+    }
+
+    /// The layer with these times, and what its tar hashes to. A layer that came with an image is
+    /// neither changed nor downloaded.
+    pub(crate) fn retimed(
+        &self,
+        id: LayerId,
+        times: Times,
+    ) -> Result<(LayerId, DiffId), StepError> {
+        if let Some(diff_id) = id.diff_id() {
+            return Ok((id, diff_id));
+        }
+        let diff_id = self.packed(id, times)?.diff_id;
+        Ok((
+            if times == Times::Layer {
+                id
+            } else {
+                LayerId::shared(diff_id)
+            },
+            diff_id,
+        ))
+    }
+
+    /// A layer as a blob. That of an image is the one it came with, wherever it is, unless
+    /// `force`.
+    pub(crate) fn blob(
+        &self,
+        id: LayerId,
+        times: Times,
+        compression: Compression,
+        force: bool,
+    ) -> Result<LayerBlob, StepError> {
+        let failed = || format!("find the blob of layer {id}");
+        let origin = self
+            .store
+            .origin(id)
+            .map_err(StepError::failed(failed()))?
+            .filter(|_| !force);
+        let (descriptor, repositories) = match origin {
+            Some(origin) => (origin.blob, origin.repositories),
+            None => {
+                self.ensure(&[id])?;
+                (
+                    self.compressed(&self.packed(id, times)?, compression)?,
+                    Vec::new(),
+                )
+            }
+        };
+        let blob = self
+            .store
+            .blob(&descriptor.digest)
+            .map_err(StepError::failed(failed()))?;
+        Ok(LayerBlob {
+            descriptor,
+            path: blob.map(|blob| blob.path),
+            repositories,
+        })
+    }
+
+    /// Brings in a blob that only others have.
+    pub(crate) fn download_blob(&self, blob: &LayerBlob) -> Result<PathBuf, StepError> {
+        self.fetcher
+            .fetch_blob(self.store, &blob.descriptor, &blob.repositories)
+    }
+
+    /// Compresses a layer's tar, once.
+    fn compressed(
+        &self,
+        packed: &store::Packed,
+        compression: Compression,
+    ) -> Result<Descriptor, StepError> {
+        let failed = || format!("compress layer {}", packed.diff_id);
+        let name = compression.identity();
+        let known = self
+            .store
+            .compressed(packed.diff_id, &name)
+            .map_err(StepError::failed(failed()))?;
+        if let Some(descriptor) = known
+            && self
+                .store
+                .blob(&descriptor.digest)
+                .map_err(StepError::failed(failed()))?
+                .is_some()
+        {
+            return Ok(descriptor);
+        }
+        let tar = File::open(&packed.tar).map_err(StepError::failed(failed()))?;
+        let mut writer = self
+            .store
+            .blob_writer(None)
+            .map_err(StepError::failed(failed()))?;
+        layer::compress::compress(
+            &tar,
+            packed.tar_len,
+            packed.diff_id,
+            compression,
+            None,
+            &mut writer,
+        )
+        .map_err(StepError::failed(failed()))?;
+        writer.flush().map_err(StepError::failed(failed()))?;
+        let blob = writer.commit().map_err(StepError::failed(failed()))?;
+        let descriptor = Descriptor::new(media_type(compression), blob.digest, blob.len);
+        self.store
+            .save_compressed(packed.diff_id, &name, &descriptor)
+            .map_err(StepError::failed(failed()))?;
+        Ok(descriptor)
+    }
+}
+
+/// Whether a layer came with an image: its bytes are not ours to change.
+fn is_foreign(id: LayerId) -> bool {
+    id.diff_id().is_some()
+}
+
+fn tree(layer: &Layer, userxattr: bool) -> Tree {
+    match (&layer.packed, &layer.directory) {
+        (Some(packed), _) => Tree::Packed {
+            tar: packed.tar.clone(),
+            index: packed.index.clone(),
+        },
+        (None, Some(path)) => {
+            let marks = if userxattr {
+                Marks::User
+            } else {
+                Marks::Trusted
+            };
+            Tree::Dir {
+                path: path.clone(),
+                marks,
+            }
+        }
+        (None, None) => unreachable!("the store gives no layer without a form"),
+    }
+}
+
+fn write_packed(
+    draft: &store::LayerDraft,
+    changes: &[(RelPath, Change)],
+    times: Times,
+) -> Result<DiffId, StepError> {
+    let failed = "write the layer";
+    let tar = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(draft.tar())
+        .map_err(StepError::failed(failed))?;
+    let packed = layer::pack(changes, times, &tar).map_err(StepError::failed(failed))?;
+    let index = File::create_new(draft.index()).map_err(StepError::failed(failed))?;
+    let mut index = std::io::BufWriter::new(index);
+    layer::erofs::write_index(&packed.index, packed.tar_len, &mut index)
+        .map_err(StepError::failed(failed))?;
+    index.flush().map_err(StepError::failed(failed))?;
+    Ok(packed.diff_id)
+}
+
+fn media_type(compression: Compression) -> MediaType {
+    MediaType::OciLayer(match compression {
+        Compression::None => oci::Compression::None,
+        Compression::Gzip { .. } => oci::Compression::Gzip,
+        Compression::Zstd { .. } => oci::Compression::Zstd,
+    })
+}

@@ -1,0 +1,129 @@
+//! What every process in a container is given, be it a `RUN` or a `kiln run`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use layer::View;
+use layer::owner::{Accounts, ProcessUser};
+use runtime::network::{Resolver, hosts, resolv_conf};
+use runtime::{Mount, MountKind, Network, Rlimit};
+
+use crate::error::StepError;
+
+/// `PATH` where nobody set one.
+pub(crate) const DEFAULT_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The user that a text as in `USER` means in a tree.
+pub(crate) fn user(view: &dyn View, text: &str) -> Result<ProcessUser, StepError> {
+    let accounts = Accounts::read(view).map_err(StepError::failed("read the image's users"))?;
+    accounts
+        .process_user(text)
+        .map_err(StepError::failed(format!(
+            "find user {text:?} in the image"
+        )))
+}
+
+/// The limits that `--ulimit` asks for.
+pub(crate) fn rlimits(limits: &[graph::Ulimit]) -> Result<Vec<Rlimit>, StepError> {
+    let convert = |limit: &graph::Ulimit| {
+        let resource = limit
+            .name
+            .parse()
+            .map_err(StepError::failed(format!("set limit `{}`", limit.name)))?;
+        Ok(Rlimit {
+            resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        })
+    };
+    limits.iter().map(convert).collect()
+}
+
+/// A generated file of root's. What a process writes to a writable one is lost with it.
+pub(crate) fn file(target: PathBuf, content: Vec<u8>, mode: u32, readonly: bool) -> Mount {
+    Mount {
+        target,
+        kind: MountKind::File {
+            content,
+            mode,
+            uid: 0,
+            gid: 0,
+            readonly,
+        },
+    }
+}
+
+/// `/etc/hosts`, and `/etc/resolv.conf` where there is a network.
+pub(crate) fn generated_files(
+    hostname: &str,
+    extra: &[(String, String)],
+    network: &Network,
+) -> Vec<Mount> {
+    let extra: Vec<(String, String)> = extra
+        .iter()
+        .map(|(name, address)| (name.clone(), own_address(address)))
+        .collect();
+    let text = hosts(hostname, None, &extra);
+    let mut files = vec![file("/etc/hosts".into(), text.into_bytes(), 0o644, false)];
+    if *network != Network::None {
+        let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let upstream = fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
+        let made = resolv_conf(&Resolver {
+            machine: &machine,
+            upstream: upstream.as_deref(),
+            shares_network: *network == Network::Host,
+            ..Resolver::default()
+        });
+        files.push(file(
+            "/etc/resolv.conf".into(),
+            made.text.into_bytes(),
+            0o644,
+            false,
+        ));
+    }
+    files
+}
+
+/// The machine itself is where a container that shares its network already is.
+fn own_address(address: &str) -> String {
+    if address == "host-gateway" {
+        "127.0.0.1".into()
+    } else {
+        address.into()
+    }
+}
+
+/// A command line for people, as docker shows it: words joined by blanks.
+pub(crate) fn command_line(args: &[String]) -> String {
+    args.join(" ")
+}
+
+/// The name of a signal, as `kill -l` has it.
+pub(crate) fn signal_name(number: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::try_from(number)
+        .ok()
+        .and_then(|number| NAMES.get(number.checked_sub(1)?))
+    {
+        Some(name) => format!("SIG{name}"),
+        None => format!("signal {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_name() {
+        assert_eq!(
+            [signal_name(9), signal_name(15), signal_name(40)],
+            ["SIGKILL", "SIGTERM", "signal 40"]
+        );
+    }
+}

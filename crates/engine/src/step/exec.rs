@@ -1,0 +1,430 @@
+//! Executes `RUN`: mounts the inputs, runs the process, keeps what it wrote as a layer.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use graph::{Exec, InputIndex, MountKind, Vertex};
+use runtime::{Exit, Io, Mount, Network, Outcome, ProcessSpec, Security};
+use solver::VertexIndex;
+use store::{ActiveSnapshot, CacheMount};
+use sys::mount::{Lower, RootMount};
+
+use crate::build::{Handle, Session};
+use crate::error::StepError;
+use crate::event::{EventKind, Stream};
+use crate::process::{self, command_line};
+
+/// Lines of output that an error repeats.
+const TAIL_LINES: usize = 40;
+const TAIL_BYTES: usize = 16 << 10;
+/// docker's bound on a secret: 500 KiB.
+const MAX_SECRET: u64 = 500 << 10;
+
+/// Runs the process of a vertex over its inputs and returns the layers that result.
+pub(crate) fn execute(
+    session: &Session<'_>,
+    index: VertexIndex,
+    exec: &Exec,
+    inputs: &[Handle],
+) -> Result<Handle, StepError> {
+    let Some(Handle::Layers(base)) = inputs.first() else {
+        return Err(StepError::refused(
+            "the root file system of a RUN must be layers",
+        ));
+    };
+    permit(session, exec)?;
+    session.layers.ensure(base)?;
+    let snapshot = session.layers.active(base)?;
+    let mut run = Run {
+        session,
+        vertex: session.vertex(index),
+        index,
+        exec,
+        inputs,
+        caches: Vec::new(),
+        scratch: Vec::new(),
+    };
+    let spec = run.spec(&snapshot, base)?;
+    let outcome = run.process(&spec)?;
+    run.check(outcome)?;
+    for cache in std::mem::take(&mut run.caches) {
+        cache
+            .publish()
+            .map_err(StepError::failed("keep a cache mount"))?;
+    }
+    let layer = snapshot
+        .commit()
+        .map_err(StepError::failed("keep the layer"))?;
+    let layers: Arc<[_]> = base.iter().copied().chain([layer]).collect();
+    Ok(Handle::Layers(layers))
+}
+
+/// Whether the request allows what the step asks for.
+fn permit(session: &Session<'_>, exec: &Exec) -> Result<(), StepError> {
+    use crate::request::Entitlement::SecurityInsecure;
+    let missing = match (exec.security, exec.network) {
+        (graph::Security::Insecure, _) if !session.request.allow.contains(&SecurityInsecure) => {
+            "security.insecure"
+        }
+        (_, graph::Network::Host) if !session.may_use_host_network() => "network.host",
+        _ => return Ok(()),
+    };
+    Err(StepError::refused(format!(
+        "the step needs the entitlement {missing}: allow it with --allow {missing}"
+    )))
+}
+
+struct Run<'r, 'e> {
+    session: &'r Session<'e>,
+    vertex: &'r Vertex,
+    index: VertexIndex,
+    exec: &'r Exec,
+    inputs: &'r [Handle],
+    caches: Vec<CacheMount>,
+    /// Directories for writes that are thrown away.
+    scratch: Vec<ActiveSnapshot>,
+}
+
+impl Run<'_, '_> {
+    fn spec(
+        &mut self,
+        snapshot: &ActiveSnapshot,
+        base: &[store::LayerId],
+    ) -> Result<ProcessSpec, StepError> {
+        let exec = self.exec;
+        let view = self.session.layers.stack(base)?;
+        let user = process::user(&*view, &exec.user)?;
+        let network = network(exec.network);
+        let mut spec = ProcessSpec::new(self.session.layers.root_mount(snapshot)?, &exec.args);
+        spec.env = self.environment(&user.home)?;
+        spec.cwd = PathBuf::from(&exec.cwd);
+        spec.user = runtime::User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        };
+        spec.hostname.clone_from(&exec.hostname);
+        spec.security = match exec.security {
+            graph::Security::Sandbox => Security::sandbox(),
+            graph::Security::Insecure => Security::insecure(),
+        };
+        spec.rlimits = process::rlimits(&exec.limits.ulimits)?;
+        spec.shm_size = exec.limits.shm_size.unwrap_or(runtime::DEFAULT_SHM_SIZE);
+        spec.io = Io::Captured;
+        spec.mounts = process::generated_files(&exec.hostname, &exec.extra_hosts, &network);
+        spec.network = network;
+        for mount in &exec.mounts {
+            if let Some(mount) = self.mount(mount)? {
+                spec.mounts.push(mount);
+            }
+        }
+        if let Some(script) = &exec.script {
+            let target = Path::new("/dev/pipes").join(&script.name);
+            spec.mounts.push(process::file(
+                target,
+                script.body.clone().into_bytes(),
+                0o755,
+                true,
+            ));
+        }
+        Ok(spec)
+    }
+
+    fn environment(&self, home: &str) -> Result<Vec<(OsString, OsString)>, StepError> {
+        let mut variables: Vec<(String, String)> = Vec::new();
+        let mut set =
+            |name: &str, value: &str| match variables.iter_mut().find(|(known, _)| known == name) {
+                Some(variable) => variable.1 = value.to_string(),
+                None => variables.push((name.to_string(), value.to_string())),
+            };
+        set("HOME", home);
+        set("PATH", process::DEFAULT_PATH);
+        session_proxies(self.session).for_each(|(name, value)| set(name, value));
+        self.exec
+            .proxy_env
+            .iter()
+            .for_each(|(name, value)| set(name, value));
+        self.exec
+            .env
+            .iter()
+            .for_each(|(name, value)| set(name, value));
+        for mount in &self.exec.mounts {
+            match &mount.kind {
+                MountKind::Secret(secret) => {
+                    if let Some(variable) = &secret.env {
+                        let value = self
+                            .secret(&secret.id, secret.required)?
+                            .unwrap_or_default();
+                        set(variable, &String::from_utf8_lossy(&value));
+                    }
+                }
+                MountKind::Ssh(ssh) if self.session.request.ssh.contains_key(&ssh.id) => {
+                    set("SSH_AUTH_SOCK", &mount.target);
+                }
+                _ => {}
+            }
+        }
+        Ok(variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect())
+    }
+
+    fn mount(&mut self, mount: &graph::Mount) -> Result<Option<Mount>, StepError> {
+        let target = PathBuf::from(&mount.target);
+        let kind = match &mount.kind {
+            MountKind::Bind {
+                input,
+                source,
+                writable,
+            } => self.bind(*input, source, *writable)?,
+            MountKind::Cache(cache) => self.cache(cache)?,
+            MountKind::Tmpfs { size } => runtime::MountKind::Tmpfs {
+                size: *size,
+                mode: 0o1777,
+            },
+            MountKind::Secret(secret) => match self.secret(&secret.id, secret.required)? {
+                Some(content) if !mount.target.is_empty() => runtime::MountKind::File {
+                    content,
+                    mode: secret.mode,
+                    uid: secret.uid,
+                    gid: secret.gid,
+                    readonly: true,
+                },
+                _ => return Ok(None),
+            },
+            MountKind::Ssh(ssh) => match self.session.request.ssh.get(&ssh.id) {
+                Some(socket) => runtime::MountKind::Bind {
+                    source: socket.clone(),
+                    readonly: false,
+                },
+                None if ssh.required => {
+                    let message = format!(
+                        "the step needs the ssh agent `{}`: give it with --ssh {}",
+                        ssh.id, ssh.id
+                    );
+                    return Err(StepError::refused(message));
+                }
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Mount { target, kind }))
+    }
+
+    fn bind(
+        &mut self,
+        input: InputIndex,
+        source: &str,
+        writable: bool,
+    ) -> Result<runtime::MountKind, StepError> {
+        let handle = self
+            .inputs
+            .get(input.0)
+            .ok_or_else(|| StepError::refused("a mount names an input that is not there"))?;
+        let layers = match handle {
+            Handle::Layers(layers) => layers.clone(),
+            Handle::Context(_) => self.session.context_layers(self.index, input.0, handle)?,
+        };
+        self.session.layers.ensure(&layers)?;
+        let tree = if writable {
+            self.scratch_over(&layers)?
+        } else {
+            self.session.layers.read_only(&layers)?
+        };
+        Ok(runtime::MountKind::Tree {
+            tree,
+            path: PathBuf::from(source),
+            readonly: !writable,
+        })
+    }
+
+    /// A tree that can be written to, whose writes are thrown away with this step.
+    fn scratch_over(&mut self, layers: &[store::LayerId]) -> Result<RootMount, StepError> {
+        let scratch = self.session.layers.active(layers)?;
+        let mount = self.session.layers.root_mount(&scratch)?;
+        self.scratch.push(scratch);
+        Ok(mount)
+    }
+
+    /// A cache mount: what the step writes is published when it succeeds.
+    fn cache(&mut self, cache: &graph::CacheMount) -> Result<runtime::MountKind, StepError> {
+        let failed = || format!("use cache mount `{}`", cache.id);
+        let session = self.session;
+        let (id, initial) = match &cache.from {
+            None => (cache.id.clone(), None),
+            Some((input, path)) => match self.inputs.get(input.0) {
+                Some(Handle::Layers(layers)) => {
+                    let names: Vec<String> = layers.iter().map(ToString::to_string).collect();
+                    (
+                        format!("{} from {} {path}", cache.id, names.join(",")),
+                        Some((layers.clone(), path)),
+                    )
+                }
+                _ => {
+                    return Err(StepError::refused(
+                        "the initial content of a cache mount must be an image or a stage",
+                    ));
+                }
+            },
+        };
+        if self.vertex.meta.no_cache {
+            session
+                .store
+                .forget_cache_mount(&id)
+                .map_err(StepError::failed(failed()))?;
+        }
+        let sharing = match cache.sharing {
+            graph::Sharing::Shared => store::Sharing::Shared,
+            graph::Sharing::Private => store::Sharing::Private,
+            graph::Sharing::Locked => store::Sharing::Locked,
+        };
+        let mount = session
+            .store
+            .cache_mount(&id, sharing, &|| session.cancel.is_cancelled())
+            .map_err(StepError::failed(failed()))?;
+        if mount.is_new() {
+            let root = layer::Root::open(&mount.upper()).map_err(StepError::failed(failed()))?;
+            match initial {
+                Some((layers, path)) => session.layers.write_subtree(&layers, path, &root)?,
+                None => {
+                    let top = layer::RelPath::root();
+                    root.set_permissions(&top, cache.mode)
+                        .map_err(StepError::failed(failed()))?;
+                    root.set_owner(&top, cache.uid, cache.gid)
+                        .map_err(StepError::failed(failed()))?;
+                }
+            }
+        }
+        let tree = RootMount::Overlay {
+            lowers: mount.lowers().into_iter().map(Lower::Dir).collect(),
+            upper: mount.upper(),
+            work: mount.work(),
+            userxattr: session.layers.userxattr(),
+        };
+        self.caches.push(mount);
+        Ok(runtime::MountKind::Tree {
+            tree,
+            path: PathBuf::from("/"),
+            readonly: cache.readonly,
+        })
+    }
+
+    /// The value of a secret. It goes into the container and nowhere else.
+    fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, StepError> {
+        use crate::request::SecretSource;
+        let value = match self.session.request.secrets.get(id) {
+            Some(SecretSource::Value(value)) => Some(value.clone()),
+            Some(SecretSource::File(path)) => {
+                let attempt = format!("read secret `{id}` from {}", path.display());
+                let metadata =
+                    std::fs::metadata(path).map_err(StepError::failed(attempt.clone()))?;
+                if metadata.len() > MAX_SECRET {
+                    return Err(StepError::refused(format!(
+                        "secret `{id}` is larger than {MAX_SECRET} bytes"
+                    )));
+                }
+                Some(std::fs::read(path).map_err(StepError::failed(attempt))?)
+            }
+            None if required => {
+                let message = format!(
+                    "the step needs the secret `{id}`: give it with --secret id={id},src=FILE"
+                );
+                return Err(StepError::refused(message));
+            }
+            None => None,
+        };
+        Ok(value)
+    }
+
+    fn process(&self, spec: &ProcessSpec) -> Result<Outcome, StepError> {
+        let session = self.session;
+        let failed = |source| StepError::Spawn {
+            command: command_line(&self.exec.args),
+            source,
+        };
+        let process = runtime::spawn(session.helper, spec).map_err(|error| failed(error.into()))?;
+        let handle = process.handle();
+        let _guard = session.cancel.on_cancel(move || handle.kill());
+        let mut tail = Tail::default();
+        let step = self.vertex.digest;
+        let outcome = process
+            .wait(|stream, bytes| {
+                tail.push(bytes);
+                let stream = match stream {
+                    runtime::Stream::Stdout => Stream::Stdout,
+                    runtime::Stream::Stderr => Stream::Stderr,
+                };
+                session.events.send(EventKind::Log {
+                    step,
+                    stream,
+                    bytes: bytes.to_vec(),
+                });
+            })
+            .map_err(|error| failed(error.into()))?;
+        session.keep_tail(self.index, tail.lines());
+        Ok(outcome)
+    }
+
+    fn check(&self, outcome: Outcome) -> Result<(), StepError> {
+        if self.session.cancel.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        let command = command_line(&self.exec.args);
+        match outcome.exit {
+            Exit::Code(0) => Ok(()),
+            Exit::Code(code) => Err(StepError::Exit {
+                command,
+                code,
+                out_of_memory: outcome.out_of_memory,
+            }),
+            Exit::Signal(number) => Err(StepError::Signal {
+                command,
+                signal: process::signal_name(number),
+                number,
+            }),
+        }
+    }
+}
+
+/// The caller's proxies, beneath whatever the file or the request says.
+fn session_proxies<'s>(session: &'s Session<'_>) -> impl Iterator<Item = (&'s str, &'s str)> {
+    session
+        .request
+        .proxy_env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+}
+
+/// A build has no network of its own by default: it uses the machine's.
+fn network(network: graph::Network) -> Network {
+    match network {
+        graph::Network::Default | graph::Network::Host => Network::Host,
+        graph::Network::None => Network::None,
+    }
+}
+
+/// The end of a process's output.
+#[derive(Default)]
+struct Tail {
+    bytes: VecDeque<u8>,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        let excess = self.bytes.len().saturating_sub(TAIL_BYTES);
+        self.bytes.drain(..excess);
+    }
+
+    fn lines(mut self) -> Vec<String> {
+        let text = String::from_utf8_lossy(self.bytes.make_contiguous()).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(TAIL_LINES))
+            .map(|line| line.to_string())
+            .collect()
+    }
+}

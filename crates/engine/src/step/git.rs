@@ -1,0 +1,106 @@
+//! Executes a git source: checks a commit out and keeps its files as a layer.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use graph::GitSource;
+use layer::HostView;
+use layer::copy::{self, Action};
+use layer::select::{Naming, Origin, Selector, select};
+
+use crate::build::{Handle, Session};
+use crate::error::StepError;
+use crate::git_remote::{self, Access};
+use crate::request::SecretSource;
+
+/// The commit that a source means now.
+pub(crate) fn commit(session: &Session<'_>, source: &GitSource) -> Result<String, StepError> {
+    let remote = git_remote::redacted(&source.remote);
+    git_remote::resolve(source, &access(session, source))
+        .map_err(StepError::failed(format!("resolve {remote}")))
+}
+
+/// Checks the commit out.
+pub(crate) fn execute(session: &Session<'_>, source: &GitSource) -> Result<Handle, StepError> {
+    let failed = || format!("check out {}", git_remote::redacted(&source.remote));
+    let access = access(session, source);
+    let commit = git_remote::resolve(source, &access).map_err(StepError::failed(failed()))?;
+    let directory = session
+        .store
+        .scratch()
+        .map_err(StepError::failed(failed()))?;
+    git_remote::checkout(source, &commit, &access, &directory)
+        .map_err(StepError::failed(failed()))?;
+    Ok(Handle::layers([whole_directory(
+        session,
+        &directory.join(&source.subdir),
+    )?]))
+}
+
+/// A directory of the machine as a layer of its own, owned by root.
+pub(crate) fn whole_directory(
+    session: &Session<'_>,
+    directory: &Path,
+) -> Result<store::LayerId, StepError> {
+    let failed = || format!("read {}", directory.display());
+    let view: Arc<HostView> =
+        Arc::new(HostView::open(directory, None, None).map_err(StepError::failed(failed()))?);
+    let selector = Selector {
+        paths: vec![Vec::new()],
+        exclude: None,
+        naming: Naming::Contents,
+        origin: Origin::Context { git_modes: true },
+    };
+    let selection = select(&*view, &selector).map_err(StepError::failed(failed()))?;
+    let copy = copy::Copy {
+        view,
+        selection,
+        target: copy::Target {
+            dest: Vec::new(),
+            dest_is_dir: true,
+            mode: None,
+            follow_links: false,
+        },
+        chown: None,
+        reset_owner: true,
+        archives: Vec::new(),
+    };
+    let changes = copy::plan(None, vec![Action::Copy(copy)], session.now)
+        .map_err(StepError::failed(failed()))?;
+    session.layers.write(&changes)
+}
+
+/// Credentials for a repository, from the secrets that BuildKit takes for it.
+fn access(session: &Session<'_>, source: &GitSource) -> Access {
+    let host = source
+        .remote
+        .split_once("://")
+        .map_or("", |(_, rest)| rest)
+        .split(['/', ':'])
+        .next()
+        .unwrap_or("");
+    let secret = |name: &str| {
+        let named = [format!("{name}.{host}"), name.to_string()];
+        named
+            .iter()
+            .find_map(|id| match session.request.secrets.get(id)? {
+                SecretSource::Value(value) => String::from_utf8(value.clone()).ok(),
+                SecretSource::File(path) => std::fs::read_to_string(path).ok(),
+            })
+    };
+    let token = || {
+        use base64::Engine as _;
+        let token = secret("GIT_AUTH_TOKEN")?;
+        let pair = format!("x-access-token:{}", token.trim());
+        Some(format!(
+            "basic {}",
+            base64::engine::general_purpose::STANDARD.encode(pair)
+        ))
+    };
+    Access {
+        header: secret("GIT_AUTH_HEADER")
+            .map(|header| header.trim().to_string())
+            .or_else(token),
+        ssh_agent: session.request.ssh.get("default").cloned(),
+    }
+}

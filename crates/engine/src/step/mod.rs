@@ -1,0 +1,6 @@
+//! What steps do, one module for each kind of operation.
+
+pub(crate) mod exec;
+pub(crate) mod file;
+pub(crate) mod git;
+pub(crate) mod http;
