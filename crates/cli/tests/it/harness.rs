@@ -16,10 +16,15 @@ pub(crate) struct Project {
     env: Vec<(String, String)>,
 }
 
-/// What a command left behind.
-#[must_use = "look at the output, or assert `.success()`"]
+/// What a command left behind, before anybody looked at how it ended.
+#[must_use = "assert how it ended: `.success()` or `.code(n)`"]
 pub(crate) struct Output {
-    pub(crate) code: Option<i32>,
+    code: Option<i32>,
+    done: Done,
+}
+
+/// What a command left behind that ended as expected.
+pub(crate) struct Done {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     what: String,
@@ -101,7 +106,7 @@ impl Project {
 
     /// Builds the project as `image` with plain progress, and expects success.
     #[track_caller]
-    pub(crate) fn build(&self) -> Output {
+    pub(crate) fn build(&self) -> Done {
         self.kiln(&["build", "--progress", "plain", "-t", "image", "."])
             .success()
     }
@@ -145,27 +150,31 @@ impl Project {
 impl Output {
     /// Expects exit code 0.
     #[track_caller]
-    pub(crate) fn success(self) -> Output {
+    pub(crate) fn success(self) -> Done {
         self.code(0)
     }
 
     /// Expects an exit code.
     #[track_caller]
-    pub(crate) fn code(self, expected: i32) -> Output {
+    pub(crate) fn code(self, expected: i32) -> Done {
+        let Done {
+            stdout,
+            stderr,
+            what,
+        } = &self.done;
         assert_eq!(
             self.code,
             Some(expected),
-            "{}\nstdout:\n{}\nstderr:\n{}",
-            self.what,
-            self.stdout,
-            self.stderr
+            "{what}\nstdout:\n{stdout}\nstderr:\n{stderr}"
         );
-        self
+        self.done
     }
+}
 
+impl Done {
     /// Expects each of these texts on standard error.
     #[track_caller]
-    pub(crate) fn says(self, texts: &[&str]) -> Output {
+    pub(crate) fn says(self, texts: &[&str]) -> Done {
         for text in texts {
             assert!(
                 self.stderr.contains(text),
@@ -177,23 +186,28 @@ impl Output {
         self
     }
 
-    /// Names of steps that ran: lines `#N DONE 0.0s NAME`.
+    /// Names of instructions that ran: lines `#N DONE 0.0s NAME`. Looking at the context is none.
     pub(crate) fn executed(&self) -> Vec<String> {
-        self.lines_with(" DONE ", |rest| {
-            rest.split_once("s ").map_or(rest, |(_, name)| name)
-        })
+        let name = |rest: &str| {
+            rest.split_once("s ")
+                .map_or(rest, |(_, name)| name)
+                .to_string()
+        };
+        let mut names = self.lines_with(" DONE ", name);
+        names.retain(|name| !name.starts_with("[internal]"));
+        names
     }
 
     /// Names of steps that were cached: lines `#N CACHED NAME`.
     pub(crate) fn cached(&self) -> Vec<String> {
-        self.lines_with(" CACHED ", |rest| rest)
+        self.lines_with(" CACHED ", str::to_string)
     }
 
-    fn lines_with(&self, mark: &str, name: impl Fn(&str) -> &str) -> Vec<String> {
+    fn lines_with(&self, mark: &str, name: impl Fn(&str) -> String) -> Vec<String> {
         let lines = self.stderr.lines().filter(|line| line.starts_with('#'));
         lines
             .filter_map(|line| line.split_once(mark))
-            .map(|(_, rest)| name(rest).to_string())
+            .map(|(_, rest)| name(rest))
             .collect()
     }
 }
@@ -204,11 +218,14 @@ pub(crate) fn output(command: &mut Command) -> Output {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{what}: {error}"));
-    Output {
-        code: output.status.code(),
+    let done = Done {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         what,
+    };
+    Output {
+        code: output.status.code(),
+        done,
     }
 }
 

@@ -52,7 +52,7 @@ fn digest(project: &Project, change: impl FnOnce(&mut Command)) -> String {
     ];
     let mut command = project.command(&arguments);
     change(&mut command);
-    drop(output(&mut command).success());
+    output(&mut command).success();
     let text = fs::read_to_string(project.path("meta.json")).unwrap();
     let metadata: serde_json::Value = serde_json::from_str(&text).unwrap();
     metadata["containerimage.digest"]

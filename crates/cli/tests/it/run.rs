@@ -20,14 +20,18 @@ fn exit_codes_are_dockers() {
     #[track_caller]
     fn check(project: &Project, arguments: &[&str], code: i32) {
         let all: Vec<&str> = ["run", "--rm"].iter().chain(arguments).copied().collect();
-        drop(project.kiln(&all).code(code));
+        project.kiln(&all).code(code);
     }
     check(&project, &["image", "true"], 0);
     check(&project, &["image", "sh", "-c", "exit 42"], 42);
     check(&project, &["image", "/tmp"], 126);
     check(&project, &["image", "no-such-command"], 127);
     check(&project, &["image", "sh", "-c", "kill -9 $$; exit 3"], 3);
-    check(&project, &["image", "sh", "-c", "sh -c 'kill -15 $$'"], 143);
+    check(
+        &project,
+        &["image", "sh", "-c", "sh -c 'kill -15 $$'; exit $?"],
+        143,
+    );
     check(&project, &["--pull", "never", "no/such:image"], 125);
     check(&project, &["--no-such-flag", "image"], 125);
 }
@@ -96,7 +100,7 @@ fn signals_are_forwarded() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(1000));
-    drop(tool("kill", &["-TERM", &process.id().to_string()]).success());
+    tool("kill", &["-TERM", &process.id().to_string()]).success();
     assert_eq!(process.wait().unwrap().code(), Some(9));
 }
 
@@ -129,7 +133,7 @@ fn changes_of_a_container_are_its_own() {
         "-c",
         "echo x > /marker",
     ];
-    drop(project.kiln(&write).success());
+    project.kiln(&write).success();
     drop(
         project
             .kiln(&["run", "--rm", "image", "test", "-e", "/marker"])
