@@ -33,6 +33,9 @@ pub(crate) struct Validators {
     pub(crate) modified: Option<String>,
 }
 
+/// Gets every piece of a download, how many bytes came so far, and how many there will be.
+pub(crate) type Sink<'s> = dyn FnMut(&[u8], u64, Option<u64>) -> std::io::Result<()> + Send + 's;
+
 /// How a download ended.
 pub(crate) enum Download {
     /// What was asked about is still what there is.
@@ -104,7 +107,7 @@ impl Net {
         url: &str,
         authorization: Option<String>,
         known: Validators,
-        sink: &mut (dyn FnMut(&[u8], u64, Option<u64>) -> std::io::Result<()> + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<Download, DownloadError> {
         self.wait(async {
             let failed = |source: reqwest::Error| DownloadError::Request {

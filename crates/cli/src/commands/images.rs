@@ -277,7 +277,6 @@ pub(crate) fn history(session: &Session, args: &HistoryArgs) -> Result<ExitCode>
         rows.push(vec![
             entry
                 .created
-                .clone()
                 .map(|time| time.to_string())
                 .unwrap_or_default(),
             by,

@@ -51,13 +51,6 @@ impl Project {
         project
     }
 
-    /// A project over the same store.
-    pub(crate) fn sibling(&self) -> Project {
-        let mut other = Project::new();
-        other.store = self.store.clone();
-        other
-    }
-
     /// Sets an environment variable for every later call.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Project {
         self.env.push((name.into(), value.into()));

@@ -1,6 +1,7 @@
 //! End to end: the real binary, real namespaces, overlayfs and EROFS, a real registry, and the
 //! tools that others read images with.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test states what it relies on")]
 
 mod harness;
 

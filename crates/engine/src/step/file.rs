@@ -54,6 +54,9 @@ pub(crate) fn execute(
     ))
 }
 
+/// A match by its position, and what extracting it makes.
+type Archive = (usize, Vec<(layer::RelPath, layer::Change)>);
+
 struct Planner<'p, 'e> {
     session: &'p Session<'e>,
     index: VertexIndex,
@@ -114,7 +117,7 @@ impl Planner<'_, '_> {
         action: &graph::Copy,
         view: &dyn View,
         selection: &Selection,
-    ) -> Result<Vec<(usize, Vec<(layer::RelPath, layer::Change)>)>, StepError> {
+    ) -> Result<Vec<Archive>, StepError> {
         let mut archives = Vec::new();
         if action.unpack == Unpack::Never {
             return Ok(archives);
