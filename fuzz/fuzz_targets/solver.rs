@@ -82,6 +82,10 @@ fn key(byte: u8) -> CacheKey {
 fn answer(question: Action<u8>, byte: u8) -> Event<u8> {
     let found = byte & 1 == 0;
     match question {
+        Action::Checksum { vertex, input, .. } if byte == 9 => Event::InputLost { vertex, input },
+        Action::Execute { vertex, inputs, .. } if byte == 9 && !inputs.is_empty() => {
+            Event::InputLost { vertex, input: 0 }
+        }
         action if byte == 7 => Event::Failed {
             vertex: action.vertex(),
         },
@@ -115,7 +119,7 @@ fn answer(question: Action<u8>, byte: u8) -> Event<u8> {
 fn nonsense(solver: &mut Solver<u8>, open: &mut Vec<Action<u8>>, choice: u8) -> Option<()> {
     let vertex = VertexIndex(usize::from(choice % 32));
     let input = usize::from(choice % 3);
-    let event = match choice % 5 {
+    let event = match choice % 6 {
         0 => Event::OpKey {
             vertex,
             key: key(choice),
@@ -134,6 +138,7 @@ fn nonsense(solver: &mut Solver<u8>, open: &mut Vec<Action<u8>>, choice: u8) -> 
             vertex,
             result: None,
         },
+        4 => Event::InputLost { vertex, input },
         _ => Event::Executed {
             vertex,
             result: choice,
@@ -154,8 +159,9 @@ fn answers(event: &Event<u8>, question: &Action<u8>) -> bool {
         && match (event, question) {
             (Event::OpKey { .. }, Action::OpKey { .. })
             | (Event::ResultFound { .. }, Action::LookupResult { .. })
-            | (Event::Executed { .. }, Action::Execute { .. }) => true,
+            | (Event::Executed { .. } | Event::InputLost { .. }, Action::Execute { .. }) => true,
             (Event::LinkFound { input, .. }, Action::LookupLink { input: other, .. })
+            | (Event::InputLost { input, .. }, Action::Checksum { input: other, .. })
             | (Event::Checksum { input, .. }, Action::Checksum { input: other, .. }) => {
                 input == other
             }

@@ -4,6 +4,7 @@
 //! missing, and an input that gets its key or its result counts down at its consumers. So the
 //! work is proportional to the edges, and nothing recurses.
 
+mod loss;
 mod transitions;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,10 @@ struct Node<R> {
     key: Option<CacheKey>,
     /// Questions about this vertex that were not answered yet.
     open: usize,
+    /// Its result was found, and could not be used.
+    lost: bool,
+    /// How often an input of it was lost.
+    losses: usize,
     phase: Phase<R>,
 }
 
@@ -55,6 +60,8 @@ enum Sum {
     /// There is no link to trust: has to be taken of the input's result.
     Unlinked,
     Asked,
+    /// As `Asked`, of a result that was lost since.
+    AskedOfLost,
     /// Somebody linked it, at some time.
     Believed(CacheKey),
     /// Taken of the result that this build has.
@@ -81,7 +88,10 @@ enum Phase<R> {
     Verifies {
         missing: usize,
     },
-    Executing,
+    Executing {
+        /// What its key is made of, whatever becomes of its inputs meanwhile.
+        parts: KeyParts,
+    },
     Done {
         result: R,
         executed: bool,
@@ -122,6 +132,8 @@ impl<R: Clone> Solver<R> {
                 op: vertex.op_key,
                 key: None,
                 open: 0,
+                lost: false,
+                losses: 0,
                 phase: Phase::Idle,
             });
         }
@@ -186,14 +198,30 @@ impl<R: Clone> Solver<R> {
                 self.learn_link(id, input, sum);
                 self.summed(id, input, Sum::Seen(sum));
             }
+            (
+                Phase::NeedsParts { .. } | Phase::Verifies { .. },
+                Event::Checksum { input, sum, .. },
+            ) if node.sums.get(input) == Some(&Sum::AskedOfLost) => {
+                self.summed(id, input, Sum::Believed(sum));
+            }
+            (Phase::NeedsParts { .. } | Phase::Verifies { .. }, Event::InputLost { input, .. })
+                if matches!(node.sums.get(input), Some(Sum::Asked | Sum::AskedOfLost)) =>
+            {
+                self.input_lost(id, input);
+            }
+            (Phase::Executing { .. }, Event::InputLost { input, .. })
+                if input < node.inputs.len() =>
+            {
+                self.input_lost(id, input);
+            }
             (&Phase::AskedResult { inputs_done }, Event::ResultFound { result, .. }) => {
                 match result {
                     Some(result) => self.done(id, result, false),
-                    None if inputs_done => self.execute(id),
+                    None if inputs_done => self.execute_if_ready(id),
                     None => self.need_results(id),
                 }
             }
-            (Phase::Executing, Event::Executed { result, .. }) => self.executed(id, result),
+            (Phase::Executing { .. }, Event::Executed { result, .. }) => self.executed(id, result),
             _ => return Err(UnexpectedEvent { vertex }),
         }
         self.nodes[id].open -= 1;

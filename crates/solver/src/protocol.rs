@@ -5,7 +5,7 @@ use crate::{CacheKey, KeyParts, VertexIndex};
 /// Something the engine has to do. Each is returned once by [`crate::Solver::poll`].
 ///
 /// All but [`Action::Link`] and [`Action::Save`] are answered by exactly one [`Event`]: the one
-/// named here, or [`Event::Failed`].
+/// named here, or [`Event::Failed`]; a checksum or an execution also by [`Event::InputLost`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<R> {
     /// Compute the key of the operation alone. → [`Event::OpKey`]
@@ -132,6 +132,14 @@ pub enum Event<R> {
         /// Its result.
         result: R,
     },
+    /// The result of an input, which was found in a cache, turned out to be gone: its files are
+    /// not where its record says. The input is executed, and the question comes again.
+    InputLost {
+        /// The consumer.
+        vertex: VertexIndex,
+        /// Which of its inputs.
+        input: usize,
+    },
     /// Whatever was asked about this vertex failed, or was stopped after a cancellation.
     Failed {
         /// The vertex.
@@ -148,6 +156,7 @@ impl<R> Event<R> {
             | Event::Checksum { vertex, .. }
             | Event::ResultFound { vertex, .. }
             | Event::Executed { vertex, .. }
+            | Event::InputLost { vertex, .. }
             | Event::Failed { vertex } => vertex,
         }
     }

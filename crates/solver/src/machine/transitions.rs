@@ -137,7 +137,7 @@ impl<R: Clone> Solver<R> {
                     key,
                 });
             }
-            _ if inputs_done => self.execute(id),
+            _ if inputs_done => self.execute_if_ready(id),
             _ => self.need_results(id),
         }
     }
@@ -168,34 +168,38 @@ impl<R: Clone> Solver<R> {
             .expect("all inputs are done and summed");
         let key = parts.key();
         if self.nodes[id].key.replace(key) == Some(key) {
-            self.execute(id);
+            self.execute_if_ready(id);
         } else {
             self.look_up(id, true);
         }
     }
 
-    pub(super) fn execute(&mut self, id: usize) {
-        let node = &self.nodes[id];
+    /// Executes, or waits again if an input was lost since it was verified.
+    pub(super) fn execute_if_ready(&mut self, id: usize) {
+        if !self.is_ready(id) {
+            return self.need_results(id);
+        }
+        let vertex = VertexIndex(id);
         let result = |input: &PlanInput| match &self.nodes[input.vertex.0].phase {
             Phase::Done { result, .. } => Some(result.clone()),
             _ => None,
         };
-        let inputs: Option<Vec<R>> = node.inputs.iter().map(result).collect();
-        let (inputs, key) = inputs
-            .zip(node.key)
-            .expect("inputs are done and the key is known");
-        self.nodes[id].phase = Phase::Executing;
+        let inputs: Option<Vec<R>> = self.nodes[id].inputs.iter().map(result).collect();
+        let (inputs, parts) = inputs.zip(self.parts(vertex)).expect("it is ready");
+        let key = parts.key();
+        self.nodes[id].phase = Phase::Executing { parts };
         self.ask(Action::Execute {
-            vertex: VertexIndex(id),
+            vertex,
             key,
             inputs,
         });
     }
 
     pub(super) fn executed(&mut self, id: usize, result: R) {
-        let vertex = VertexIndex(id);
-        if self.nodes[id].cache != CacheUse::Volatile {
-            let parts = self.parts(vertex).expect("verified before it was executed");
+        let (vertex, node) = (VertexIndex(id), &mut self.nodes[id]);
+        if let Phase::Executing { parts } = std::mem::replace(&mut node.phase, Phase::Failed)
+            && node.cache != CacheUse::Volatile
+        {
             let (key, result) = (parts.key(), result.clone());
             self.out.push(Action::Save {
                 vertex,
@@ -217,7 +221,9 @@ impl<R: Clone> Solver<R> {
                     *missing -= 1;
                     self.dirty.insert(consumer);
                 }
-                Phase::NeedsParts { .. } => self.ask_checksum(consumer, input),
+                Phase::NeedsParts { .. } | Phase::Verifies { .. } => {
+                    self.ask_checksum(consumer, input);
+                }
                 _ => {}
             }
         }
@@ -258,6 +264,7 @@ impl<R: Clone> Solver<R> {
                     (Phase::NeedsParts { .. }, How::Content { .. }) => {
                         matches!(node.sums[input], Sum::Unknown | Sum::Unlinked)
                     }
+                    (Phase::Verifies { .. }, _) => node.sums[input] == Sum::Unlinked,
                     _ => false,
                 };
                 if waits {

@@ -22,6 +22,8 @@ pub(super) struct Options {
     pub(super) cancel_after: Option<usize>,
     /// One in how many questions fails; 0 is none.
     pub(super) flaky: usize,
+    /// One in how many uses of a found result finds it gone; 0 is none.
+    pub(super) lossy: usize,
 }
 
 pub(super) struct Outcome {
@@ -133,6 +135,13 @@ impl Build<'_> {
                 return Ok(());
             }
             let question = pending.swap_remove(rng.below(pending.len()));
+            if options.lossy > 0
+                && rng.one_in(options.lossy)
+                && let Some(event) = self.lose(&question, rng)
+            {
+                self.solver.on(event).map_err(|e| e.to_string())?;
+                continue;
+            }
             let event = if options.flaky > 0 && rng.one_in(options.flaky) {
                 Event::Failed {
                     vertex: question.vertex(),
@@ -143,6 +152,23 @@ impl Build<'_> {
             self.solver.on(event).map_err(|e| e.to_string())?;
         }
         Ok(())
+    }
+
+    /// Takes away the result of an input that was found, if the question needs one.
+    fn lose(&mut self, question: &Action<Rc<Value>>, rng: &mut Rng) -> Option<Event<Rc<Value>>> {
+        let inputs = &self.world.vertices[question.vertex().0].inputs;
+        let input = match question {
+            &Action::Checksum { input, .. } => input,
+            Action::Execute { .. } if !inputs.is_empty() => rng.below(inputs.len()),
+            _ => return None,
+        };
+        let of = VertexIndex(inputs[input].0);
+        if !matches!(self.solver.status(of), Some(Status::Found(_))) {
+            return None;
+        }
+        self.local.results.remove(&self.solver.key(of)?);
+        let vertex = question.vertex();
+        Some(Event::InputLost { vertex, input })
     }
 
     fn remember(&mut self, statement: Action<Rc<Value>>) -> Result<(), String> {

@@ -90,6 +90,7 @@ fn rough_build(m: &mut Machine, world: &World, rng: &mut Rng, moody: bool) -> Re
         refresh: (0..count).map(|_| rng.one_in(12)).collect(),
         cancel_after: rng.one_in(4).then(|| rng.below(2 * count)),
         flaky: if rng.one_in(4) { 10 } else { 0 },
+        lossy: if rng.one_in(3) { 3 } else { 0 },
     };
     let outcome = build(m, world, &options, rng)?;
     let calm = options.cancel_after.is_none() && options.flaky == 0;

@@ -214,6 +214,43 @@ fn a_cancelled_build_keeps_what_it_finished() {
         .check(&["look up 2 miss", "look up 1 hit", "execute 2"]);
 }
 
+/// A record outlived its files: the step is executed after all, and what stands on it notices if
+/// it came out otherwise.
+#[test]
+fn a_result_that_is_gone_is_made_again() {
+    let plan = plan(&[
+        &[],
+        &[(0, CHAINED)],
+        &[(1, content())],
+        &[(2, CHAINED), (1, CHAINED)],
+    ]);
+    let mut world = World::default();
+    let first = world.build(&plan, &[3]);
+    (2..4).for_each(|id| world.prune(&first, id));
+    world.lost.insert(1);
+    world.gives.insert(1, 41);
+    let log = world.build(&plan, &[3]);
+    log.check(&[
+        "link 2 hit",
+        "look up 3 miss",
+        "look up 1 hit",
+        "look up 2 miss",
+        "lost for 2",
+        "look up 0 hit",
+        "execute 1",
+        "sum 2",
+        "look up 2 miss",
+        "execute 2",
+        "look up 3 miss",
+        "execute 3",
+    ]);
+    assert_eq!(log.status(1), Status::Executed(&41));
+    world.lost.clear();
+    world
+        .build(&plan, &[3])
+        .check(&["link 2 hit", "look up 3 hit"]);
+}
+
 #[test]
 fn the_parts_of_a_key_are_told() {
     let plan = plan(&[&[], &[(0, CHAINED), (0, content()), (0, UNKEYED)]]);

@@ -43,6 +43,8 @@ pub(crate) struct World {
     /// What a vertex gives when it is executed, if not its own number.
     pub(crate) gives: BTreeMap<usize, u64>,
     pub(crate) fails: BTreeSet<usize>,
+    /// Vertices whose results are found, and then cannot be used once.
+    pub(crate) lost: BTreeSet<usize>,
     /// The build is cancelled when this vertex begins to execute.
     pub(crate) cancel_at: Option<usize>,
 }
@@ -74,11 +76,39 @@ impl World {
                 {
                     solver.cancel();
                 }
-                if let Some(event) = self.perform(action, &mut words) {
+                let event = match self.lose(plan, &action, &solver) {
+                    Some(event) => {
+                        words.push(format!("lost for {}", event.vertex().0));
+                        Some(event)
+                    }
+                    None => self.perform(action, &mut words),
+                };
+                if let Some(event) = event {
                     solver.on(event).unwrap();
                 }
             }
         }
+    }
+
+    fn lose(
+        &mut self,
+        plan: &Plan,
+        action: &Action<u64>,
+        solver: &Solver<u64>,
+    ) -> Option<Event<u64>> {
+        let (vertex, only) = match *action {
+            Action::Checksum { vertex, input, .. } => (vertex, Some(input)),
+            Action::Execute { vertex, .. } => (vertex, None),
+            _ => return None,
+        };
+        let inputs = plan.vertices[vertex.0].inputs.iter().enumerate();
+        let lost = |&(n, input): &(usize, &PlanInput)| {
+            only.is_none_or(|only| only == n)
+                && matches!(solver.status(input.vertex), Some(Status::Found(_)))
+                && self.lost.contains(&input.vertex.0)
+        };
+        let (input, _) = inputs.into_iter().find(lost)?;
+        Some(Event::InputLost { vertex, input })
     }
 
     fn perform(&mut self, action: Action<u64>, words: &mut Vec<String>) -> Option<Event<u64>> {

@@ -102,6 +102,42 @@ fn answers_without_questions_are_refused() {
         .unwrap_err();
 }
 
+/// What this build made itself cannot be lost: whoever says so has failed.
+#[test]
+fn losses_end() {
+    let zero = VertexIndex(0);
+    let mut solver = Solver::new(&plan(&[&[], &[(0, CHAINED)]]), &[ONE]).unwrap();
+    solver.poll();
+    solver
+        .on(Event::ResultFound {
+            vertex: ONE,
+            result: None,
+        })
+        .unwrap();
+    solver.poll();
+    solver
+        .on(Event::ResultFound {
+            vertex: zero,
+            result: Some(1),
+        })
+        .unwrap();
+    let mut executed = Vec::new();
+    while let Some(Action::Execute { vertex, .. }) =
+        solver.poll().into_iter().find(Action::is_question)
+    {
+        executed.push(vertex);
+        let event = if vertex == ONE {
+            Event::InputLost { vertex, input: 0 }
+        } else {
+            Event::Executed { vertex, result: 2 }
+        };
+        solver.on(event).unwrap();
+    }
+    assert_eq!(executed, [ONE, zero, ONE, ONE]);
+    assert_eq!(solver.status(ONE), Some(Status::Failed));
+    assert_eq!((solver.poll(), solver.in_flight()), (vec![], 0));
+}
+
 #[test]
 fn questions_that_were_not_handed_out_are_taken_back() {
     let mut solver = Solver::<()>::new(&plan(&[&[]]), &[VertexIndex(0)]).unwrap();
