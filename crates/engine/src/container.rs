@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use layer::View;
 use oci::ContainerConfig;
 use runtime::{Exit, Helper, Io, Mount, MountKind, Network, ProcessHandle, ProcessSpec};
 use sys::signal::SignalFd;
@@ -89,12 +90,8 @@ impl Engine {
             layers.root_mount(&snapshot).map_err(failed)?,
             Vec::<OsString>::new(),
         );
-        let view = if chain.is_empty() {
-            None
-        } else {
-            Some(layers.stack(&chain).map_err(failed)?)
-        };
-        fill(&mut spec, request, &config.value().config, view.as_deref()).map_err(failed)?;
+        let view = layers.view(&chain).map_err(failed)?;
+        fill(&mut spec, request, &config.value().config, &*view).map_err(failed)?;
         start(&self.helper, &spec, request, signals).map_err(failed)
     }
 }
@@ -103,19 +100,14 @@ fn fill(
     spec: &mut ProcessSpec,
     request: &RunRequest,
     config: &ContainerConfig,
-    view: Option<&layer::Stack>,
+    view: &dyn View,
 ) -> Result<(), StepError> {
     spec.args = arguments(request, config)?
         .into_iter()
         .map(OsString::from)
         .collect();
     let user = request.user.as_deref().unwrap_or(&config.user);
-    let user = match view {
-        Some(view) => process::user(view, user)?,
-        None => layer::owner::Accounts::default()
-            .process_user(user)
-            .map_err(StepError::failed("find the user"))?,
-    };
+    let user = process::user(view, user)?;
     spec.env = environment(request, config, &user.home);
     spec.user = runtime::User {
         uid: user.uid,

@@ -14,7 +14,7 @@ use layer::compress::Compression;
 use layer::copy;
 use layer::select::{Naming, Origin, Selector, select};
 use layer::xattr::Marks;
-use layer::{Change, RelPath, Stack, Time, Times, Tree, View};
+use layer::{Change, EmptyTree, RelPath, Stack, Time, Times, Tree, View};
 use oci::{Descriptor, DiffId, MediaType};
 use store::{ActiveSnapshot, Layer, LayerId, Store};
 use sys::mount::{Lower, RootMount};
@@ -120,8 +120,15 @@ impl<'e> Layers<'e> {
         })
     }
 
-    /// The merged tree of a chain, to be read in user space.
-    pub(crate) fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
+    /// The tree of a chain, to be read in user space.
+    pub(crate) fn view(&self, layers: &[LayerId]) -> Result<Arc<dyn View>, StepError> {
+        match layers {
+            [] => Ok(Arc::new(EmptyTree)),
+            layers => Ok(self.stack(layers)?),
+        }
+    }
+
+    fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
         let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = stacks.get(layers) {
             return Ok(known.clone());
@@ -225,7 +232,7 @@ impl<'e> Layers<'e> {
     ) -> Result<(), StepError> {
         let failed = || format!("write out {path}");
         self.ensure(layers)?;
-        let view: Arc<dyn View> = self.stack(layers)?;
+        let view = self.view(layers)?;
         let selector = Selector {
             paths: vec![path.as_bytes().to_vec()],
             exclude: None,

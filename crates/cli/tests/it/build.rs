@@ -189,3 +189,19 @@ fn progress_as_json_lines() {
         );
     }
 }
+
+#[test]
+fn a_run_over_scratch_and_an_image_without_layers() {
+    let project = Project::with(
+        "FROM scratch\n\
+         RUN --mount=type=bind,from=busybox,source=/bin,target=/bin [\"/bin/sh\", \"-c\", \"echo made > /f\"]\n",
+    );
+    project.kiln(&["build", "-o", "out", "."]).success();
+    assert_eq!(
+        std::fs::read_to_string(project.path("out/f")).unwrap(),
+        "made\n"
+    );
+    project.write("Dockerfile", "FROM scratch\nLABEL a=b\n");
+    project.build();
+    project.kiln(&["run", "image", "/x"]).code(127);
+}

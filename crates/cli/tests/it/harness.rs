@@ -1,11 +1,9 @@
 //! One store, one project directory and one clean environment for each test.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -230,53 +228,16 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> Output {
 /// Debian's docker-registry on a port of its own, as long as this value lives.
 pub(crate) struct Registry {
     pub(crate) address: String,
-    process: Child,
-    _storage: TempDir,
+    _server: testkit::DockerRegistry,
 }
 
 impl Registry {
     /// Starts one with empty storage.
     pub(crate) fn start() -> Registry {
-        let storage = tempfile::tempdir().expect("a temporary directory");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .expect("a port")
-            .local_addr()
-            .expect("bound")
-            .port();
-        let address = format!("127.0.0.1:{port}");
-        let config = storage.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"{address}\"}}\n",
-            storage.path().join("data").display()
-        );
-        fs::write(&config, text).expect("written");
-        let process = Command::new("/usr/bin/docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry is installed");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&address).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "docker-registry does not answer on {address}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let server = testkit::DockerRegistry::start().expect("docker-registry is installed");
         Registry {
-            address,
-            process,
-            _storage: storage,
+            address: server.host(),
+            _server: server,
         }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
     }
 }

@@ -58,6 +58,34 @@ fn an_unknown_base_image_and_a_registry_that_is_down() {
 }
 
 #[test]
+fn a_registry_that_lies_about_a_digest() {
+    let publisher = Project::with("FROM busybox\nRUN echo x > /f\n");
+    let registry = testkit::Registry::start();
+    let name = format!("{}/base", registry.host());
+    publisher
+        .kiln(&["build", "-q", "-t", &name, "--push", "."])
+        .success();
+    let project = Project::new();
+    project.write("Dockerfile", format!("FROM {name}\nRUN echo y > /g\n"));
+    // Every blob that is fetched has one bit turned over: the config first, then the layers.
+    registry.fault("GET", "/blobs/", 100, testkit::Effect::Corrupt);
+    check(&project, &["."], &["Dockerfile:1", "digest"]);
+    let honest = testkit::Registry::start();
+    publisher
+        .kiln(&["tag", &name, &format!("{}/base", honest.host())])
+        .success();
+    publisher
+        .kiln(&["push", &format!("{}/base", honest.host())])
+        .success();
+    project.write(
+        "Dockerfile",
+        format!("FROM {}/base\nRUN cat /f > /g\n", honest.host()),
+    );
+    project.build();
+    assert_eq!(project.shell("cat /g"), "x\n");
+}
+
+#[test]
 fn a_target_that_does_not_exist() {
     let project = Project::new();
     project.write("Dockerfile", "FROM scratch AS release\n");

@@ -257,7 +257,7 @@ impl<'e> Session<'e> {
             Handle::Context(tree) => Ok(tree.view.clone()),
             Handle::Layers(layers) => {
                 self.layers.ensure(layers)?;
-                Ok(self.layers.stack(layers)?)
+                self.layers.view(layers)
             }
         }
     }

@@ -3,12 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use layer::copy::{self, Action};
 use layer::select::{Naming, Origin, Selector, select};
 use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
-use layer::{Change, RelPath, Root, Time, Times, View};
+use layer::{Change, RelPath, Root, Time, Times};
 use store::{LayerId, Store};
 
 use crate::build::stream;
@@ -26,7 +25,7 @@ fn whole(layers: &Layers<'_>, chain: &[LayerId]) -> Result<Changes, BuildError> 
     let failed =
         |error: Box<dyn std::error::Error + Send + Sync>| BuildError::export("the files", error);
     layers.ensure(chain).map_err(|error| failed(error.into()))?;
-    let view: Arc<dyn View> = layers.stack(chain).map_err(|error| failed(error.into()))?;
+    let view = layers.view(chain).map_err(|error| failed(error.into()))?;
     let selector = Selector {
         paths: vec![Vec::new()],
         exclude: None,

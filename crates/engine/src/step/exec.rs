@@ -94,7 +94,7 @@ impl Run<'_, '_> {
         base: &[store::LayerId],
     ) -> Result<ProcessSpec, StepError> {
         let exec = self.exec;
-        let view = self.session.layers.stack(base)?;
+        let view = self.session.layers.view(base)?;
         let user = process::user(&*view, &exec.user)?;
         let network = network(exec.network);
         let mut spec = ProcessSpec::new(self.session.layers.root_mount(snapshot)?, &exec.args);

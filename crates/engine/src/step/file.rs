@@ -30,7 +30,7 @@ pub(crate) fn execute(
     session.layers.ensure(&base)?;
     let view: Option<Arc<dyn View>> = match base.is_empty() {
         true => None,
-        false => Some(session.layers.stack(&base)?),
+        false => Some(session.layers.view(&base)?),
     };
     let planner = Planner {
         session,
