@@ -13,8 +13,7 @@ use crate::machine::{self, root, run_with};
 /// Sets up, builds `examples/hello`, runs it, pushes it to a registry started for the purpose.
 pub(crate) fn run() -> Result<()> {
     machine::ensure(&[machine::DEMO])?;
-    run_with(Command::new("cargo").args(["build", "--release", "--locked", "--package", "cli"]))?;
-    let demo = Demo::new()?;
+    let demo = Demo::new(machine::release_binary()?)?;
     demo.base_image()?;
     let registry = Registry::start(&demo.state)?;
     let name = format!("{}/hello", registry.address);
@@ -43,15 +42,10 @@ struct Demo {
 }
 
 impl Demo {
-    fn new() -> Result<Demo> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root().join("target"), PathBuf::from);
-        let state = target.join("demo");
+    fn new(binary: PathBuf) -> Result<Demo> {
+        let state = machine::target().join("demo");
         fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
-        Ok(Demo {
-            binary: target.join("release/kiln"),
-            state,
-        })
+        Ok(Demo { binary, state })
     }
 
     fn kiln(&self, arguments: &[&str]) -> Result<()> {

@@ -105,6 +105,32 @@ fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Builds kiln as it is shipped, one static binary, and returns its path.
+pub(crate) fn release_binary() -> Result<PathBuf> {
+    let version = output("rustc", &["--version", "--verbose"])?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc names no host")?;
+    let mut command = Command::new("cargo");
+    command.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "cli",
+        "--target",
+        host,
+    ]);
+    run_with(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    Ok(target().join(host).join("release/kiln"))
+}
+
 /// Whether a program is on the path.
 pub(crate) fn has(program: &str) -> bool {
     Command::new(program)
