@@ -373,20 +373,13 @@ impl<'e> Session<'e> {
     ) -> Result<Handle, StepError> {
         let waited = || StepError::failed(format!("wait for another build's {}", vertex.meta.name));
         let name = format!("result {}", store_key(key));
-        let (flight, alone) = match self.store.try_flight(&name).map_err(waited())? {
-            Some(flight) => (flight, true),
-            None => (
-                self.store
-                    .flight(&name, &|| self.cancel.is_cancelled())
-                    .map_err(waited())?,
-                false,
-            ),
-        };
-        if !alone && !vertex.meta.no_cache {
-            let found = self.store.result(&store_key(key)).map_err(waited())?;
-            if let Some(record) = found {
-                return Ok(Handle::layers(record.layers));
-            }
+        let cancelled = || self.cancel.is_cancelled();
+        let flight = self.store.flight(&name, &cancelled).map_err(waited())?;
+        // Somebody else may have made it between our look and our flight.
+        if !vertex.meta.no_cache
+            && let Some(record) = self.store.result(&store_key(key)).map_err(waited())?
+        {
+            return Ok(Handle::layers(record.layers));
         }
         let result = work()?;
         // Saved before the flight ends, so that whoever waited finds it.
