@@ -123,6 +123,21 @@ impl Inner {
         Ok(None)
     }
 
+    /// Removes bytes without a record, unless somebody is about to write it: whoever brought them
+    /// was killed. Returns what they should have hashed to.
+    pub(crate) fn drop_stray_bytes(&self, key: &str) -> Result<Option<Digest>, StoreError> {
+        let record = self.record_path(BLOBS, key);
+        let Some(digest) = blob_digest(key).filter(|_| !record.exists()) else {
+            return Ok(None);
+        };
+        let _passage = self.exclusive()?;
+        if record.exists() || self.live_pins()?.contains(&Pin::Blob(digest)) {
+            return Ok(None);
+        }
+        self.disk.remove_file(&self.blob_path(&digest))?;
+        Ok(Some(digest))
+    }
+
     /// Record first, so that nobody believes in bytes that are gone.
     pub(crate) fn remove_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         self.remove(BLOBS, &blob_key(digest))?;

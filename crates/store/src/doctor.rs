@@ -8,7 +8,7 @@ use crate::cache::RESULTS;
 use crate::error::StoreError;
 use crate::image::IMAGES;
 use crate::layers::part;
-use crate::lease::{Pin, names};
+use crate::lease::names;
 use crate::store::{Inner, Store};
 
 /// What was verified, and what was wrong.
@@ -96,7 +96,12 @@ impl Inner {
     fn check_blobs(&self, health: &mut Health) -> Result<(), StoreError> {
         for key in self.keys(BLOBS)? {
             if let Some(stem) = key.strip_suffix(".data") {
-                self.check_stray_bytes(stem, health)?;
+                if let Some(digest) = self.drop_stray_bytes(stem)? {
+                    health.find(
+                        format!("bytes of blob {digest}"),
+                        "there is no record of them",
+                    );
+                }
                 continue;
             }
             health.blobs += 1;
@@ -116,23 +121,6 @@ impl Inner {
                     "its bytes do not hash to its digest",
                 );
             }
-        }
-        Ok(())
-    }
-
-    /// Bytes without a record: whoever brought them was killed, or is about to write it.
-    fn check_stray_bytes(&self, key: &str, health: &mut Health) -> Result<(), StoreError> {
-        let Some(digest) = blob_digest(key) else {
-            return Ok(());
-        };
-        let _passage = self.exclusive()?;
-        let stray = !self.record_path(BLOBS, key).exists();
-        if stray && !self.live_pins()?.contains(&Pin::Blob(digest)) {
-            self.disk.remove_file(&self.blob_path(&digest))?;
-            health.find(
-                format!("bytes of blob {digest}"),
-                "there is no record of them",
-            );
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Attempt, StoreError};
-use crate::store::{Store, text_key};
+use crate::lease::names;
+use crate::store::{Inner, Store, text_key};
 
 /// The first and the longest pause between two looks at a lock that somebody else has.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -70,6 +71,25 @@ impl Store {
                 }));
             }
         }
+    }
+}
+
+impl Inner {
+    /// Removes the files of flights whose makers were killed.
+    pub(crate) fn drop_stray_flights(&self) -> Result<(), StoreError> {
+        let folder = self.path("flights");
+        for name in names(&folder)? {
+            let path = folder.join(name);
+            let Ok(file) = File::open(&path) else {
+                continue;
+            };
+            // Locked while it goes: whoever opened it a moment ago gets the lock of a file that is
+            // no longer there, notices, and takes another.
+            if file.try_lock().is_ok() {
+                self.disk.remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 }
 

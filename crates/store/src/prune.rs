@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::blob::BLOBS;
 use crate::cache::ResultRecord;
 use crate::error::StoreError;
 use crate::lease::{Pin, names};
@@ -100,6 +101,7 @@ impl Store {
         pruning.run(candidates, now)?;
         if !policy.dry_run {
             inner.sweep_small(now)?;
+            inner.sweep_strays()?;
         }
         pruning.report.remaining = pruning.size;
         Ok(pruning.report)
@@ -257,6 +259,19 @@ impl Inner {
             self.sweep(&self.path(folder), now)?;
         }
         Ok(())
+    }
+
+    /// Removes what processes left behind that were killed.
+    fn sweep_strays(&self) -> Result<(), StoreError> {
+        for key in self.keys(BLOBS)? {
+            if let Some(stem) = key.strip_suffix(".data") {
+                self.drop_stray_bytes(stem)?;
+            }
+        }
+        for name in names(&self.path("mounts"))? {
+            self.mend_mount(&name)?;
+        }
+        self.drop_stray_flights()
     }
 
     fn sweep(&self, folder: &Path, now: SystemTime) -> Result<(), StoreError> {

@@ -43,7 +43,7 @@ fn opaque(path: &Path) {
     fs::create_dir_all(path).unwrap();
     let directory = fs::File::open(path).unwrap();
     let target = sys::fs::Target::Fd(directory.as_fd());
-    sys::fs::set_xattr(target, b"trusted.overlay.opaque", b"y").unwrap();
+    sys::fs::set_xattr(target, b"user.overlay.opaque", b"y").unwrap();
 }
 
 /// What overlayfs would show of the published directories.
@@ -69,7 +69,7 @@ fn overlay(lower: &Path, directory: &Path, shown: &mut BTreeMap<String, String>)
             use std::os::fd::AsFd;
             let file = fs::File::open(&path).unwrap();
             let target = sys::fs::Target::Fd(file.as_fd());
-            if sys::fs::get_xattr(target, b"trusted.overlay.opaque")
+            if sys::fs::get_xattr(target, b"user.overlay.opaque")
                 .unwrap()
                 .is_some()
             {
