@@ -126,10 +126,7 @@ impl<'e> Resolver<'e> {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Option<ResolvedImage>, ResolveError> {
-        let image = match reference.digest() {
-            Some(_) => None,
-            None => self.store.image(reference)?,
-        };
+        let image = self.store.image(reference)?;
         let manifest = image.and_then(|image| select(image, platform));
         manifest
             .map(|manifest| self.remember(reference.clone(), &manifest))

@@ -156,3 +156,27 @@ fn history_tells_how_it_was_made() {
         "{shown}"
     );
 }
+
+#[test]
+fn what_was_resolved_once_is_not_asked_for_again() {
+    let registry = Registry::start();
+    let publisher = project();
+    let name = format!("{}/base", registry.address);
+    publisher.kiln(&["build", "-t", &name, "."]).success();
+    let digest = publisher.kiln(&["push", "-q", &name]).success().stdout;
+
+    let project = Project::new();
+    for base in [name.clone(), format!("{name}@{}", digest.trim())] {
+        project.write(
+            "Dockerfile",
+            format!("FROM {base}\nRUN echo {} > /g\n", base.len()),
+        );
+        project.build();
+    }
+    drop(registry);
+    assert_eq!(project.build().executed(), Vec::<String>::new());
+    project
+        .kiln(&["build", "--pull", "."])
+        .code(1)
+        .says(&["Dockerfile:1"]);
+}
