@@ -49,6 +49,10 @@ pub(crate) const TESTS: &[Tool] = &[
         package: "erofs-utils",
     },
     Tool {
+        path: "/usr/bin/faketime",
+        package: "faketime",
+    },
+    Tool {
         path: "/usr/bin/git",
         package: "git",
     },
