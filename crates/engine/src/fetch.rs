@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use distribution::Repository;
 use layer::apply::{Applied, Expected, Limits};
 use oci::{Descriptor, DiffId, Reference};
-use store::{LayerId, Store};
+use store::{LayerId, Store, TarIdentity};
 
 use crate::cancel::Cancel;
 use crate::error::StepError;
@@ -133,7 +133,10 @@ impl Fetcher<'_> {
             .map_err(StepError::failed(failed()))?;
         index.flush().map_err(StepError::failed(failed()))?;
         draft
-            .commit_shared(layer.diff_id)
+            .commit_shared(TarIdentity {
+                diff_id: layer.diff_id,
+                len: applied.tar_len,
+            })
             .map_err(StepError::failed(failed()))?;
         drop(flight);
         Ok(())

@@ -16,7 +16,7 @@ use layer::select::{Naming, Origin, Selector, select};
 use layer::xattr::Marks;
 use layer::{Change, EmptyTree, RelPath, Stack, Time, Times, Tree, View};
 use oci::{Descriptor, DiffId, MediaType};
-use store::{ActiveSnapshot, Layer, LayerId, Store};
+use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
 
 use crate::error::StepError;
@@ -267,9 +267,9 @@ impl<'e> Layers<'e> {
             .store
             .layer_draft()
             .map_err(StepError::failed("make a layer"))?;
-        let diff_id = write_packed(&draft, changes, Times::Layer)?;
+        let tar = write_packed(&draft, changes, Times::Layer)?;
         draft
-            .commit_packed(diff_id)
+            .commit_packed(tar)
             .map_err(StepError::failed("keep the layer"))
     }
 
@@ -291,16 +291,16 @@ impl<'e> Layers<'e> {
             .store
             .layer_draft()
             .map_err(StepError::failed(failed()))?;
-        let diff_id = write_packed(&draft, &changes, times)?;
+        let tar = write_packed(&draft, &changes, times)?;
         let layer = match times {
             Times::Layer => self
                 .store
-                .attach_packed(id, draft, diff_id)
+                .attach_packed(id, draft, tar)
                 .map_err(StepError::failed(failed()))?,
             // With other times it is another layer, shared by whoever needs the same bytes.
             Times::Clamp(_) | Times::Preserve => {
                 let id = draft
-                    .commit_shared(diff_id)
+                    .commit_shared(tar)
                     .map_err(StepError::failed(failed()))?;
                 self.get(id)?
             }
@@ -450,7 +450,7 @@ fn write_packed(
     draft: &store::LayerDraft,
     changes: &[(RelPath, Change)],
     times: Times,
-) -> Result<DiffId, StepError> {
+) -> Result<TarIdentity, StepError> {
     let failed = "write the layer";
     let tar = File::options()
         .read(true)
@@ -464,7 +464,10 @@ fn write_packed(
     layer::erofs::write_index(&packed.index, packed.tar_len, &mut index)
         .map_err(StepError::failed(failed))?;
     index.flush().map_err(StepError::failed(failed))?;
-    Ok(packed.diff_id)
+    Ok(TarIdentity {
+        diff_id: packed.diff_id,
+        len: packed.tar_len,
+    })
 }
 
 fn media_type(compression: Compression) -> MediaType {

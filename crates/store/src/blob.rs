@@ -243,9 +243,18 @@ pub(crate) fn blob_digest(key: &str) -> Option<Digest> {
     text.parse().ok()
 }
 
-/// Feeds a whole file to a hasher.
+/// Feeds a whole file to a hasher, and tells its length.
 pub(crate) fn hash_file(path: &std::path::Path, hasher: &mut Hasher) -> Result<u64, StoreError> {
-    let mut file = File::open(path).attempt("open", path)?;
+    hash_start(path, u64::MAX, hasher)
+}
+
+/// Feeds the first bytes of a file to a hasher, and tells how many there were.
+pub(crate) fn hash_start(
+    path: &std::path::Path,
+    most: u64,
+    hasher: &mut Hasher,
+) -> Result<u64, StoreError> {
+    let mut file = File::open(path).attempt("open", path)?.take(most);
     let mut buffer = vec![0; 256 * 1024];
     let mut len = 0;
     loop {

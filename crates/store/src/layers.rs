@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sys::mount::Lower;
 
 use crate::LayerId;
-use crate::blob::hash_file;
+use crate::blob::{hash_file, hash_start};
 use crate::error::{Attempt, StoreError};
 use crate::lease::Pin;
 use crate::record::{self, Kind};
@@ -47,14 +47,27 @@ pub struct Packed {
     pub diff_id: DiffId,
     /// Length of the tar in bytes.
     pub tar_len: u64,
+    /// Length of the stored file, which begins with the tar.
+    pub stored_len: u64,
     /// Length of the index in bytes.
     pub index_len: u64,
+}
+
+/// The tar of a layer. The stored file may be longer: files that the tar has in pieces are kept
+/// behind it in one piece, for the index to point to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TarIdentity {
+    /// What the tar hashes to.
+    pub diff_id: DiffId,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct PackedRecord {
     diff_id: DiffId,
     tar_len: u64,
+    stored_len: u64,
     index_len: u64,
     index_digest: Digest,
 }
@@ -64,7 +77,7 @@ pub(crate) struct DirectoryRecord {}
 
 const PACKED: Kind = Kind {
     name: "packed",
-    version: 1,
+    version: 2,
 };
 const DIRECTORY: Kind = Kind {
     name: "dir",
@@ -134,9 +147,9 @@ impl Store {
         &self,
         id: LayerId,
         draft: LayerDraft,
-        diff_id: DiffId,
+        tar: TarIdentity,
     ) -> Result<Layer, StoreError> {
-        draft.record_packed(diff_id)?;
+        draft.record_packed(tar)?;
         self.attach(id, &draft, &[part::TAR, part::INDEX, part::PACKED])
     }
 
@@ -313,6 +326,7 @@ impl PackedRecord {
             index: path.join(part::INDEX),
             diff_id: self.diff_id,
             tar_len: self.tar_len,
+            stored_len: self.stored_len,
             index_len: self.index_len,
         }
     }
@@ -322,7 +336,7 @@ impl PackedRecord {
             return Ok(false);
         }
         let mut tar = Hasher::like(&self.diff_id.digest());
-        hash_file(&packed.tar, &mut tar)?;
+        hash_start(&packed.tar, self.tar_len, &mut tar)?;
         let mut index = Hasher::like(&self.index_digest);
         hash_file(&packed.index, &mut index)?;
         Ok(tar.finish() == self.diff_id.digest() && index.finish() == self.index_digest)
@@ -332,7 +346,7 @@ impl PackedRecord {
 impl Packed {
     fn is_complete(&self) -> bool {
         let has = |path: &Path, len| path.metadata().is_ok_and(|metadata| metadata.len() == len);
-        has(&self.tar, self.tar_len) && has(&self.index, self.index_len)
+        has(&self.tar, self.stored_len) && has(&self.index, self.index_len)
     }
 
     /// Whether tar and index still hash to what they should; also when the record is gone.
@@ -381,9 +395,9 @@ impl LayerDraft {
     ///
     /// # Errors
     /// When it cannot be put in place.
-    pub fn commit_packed(self, diff_id: DiffId) -> Result<LayerId, StoreError> {
+    pub fn commit_packed(self, tar: TarIdentity) -> Result<LayerId, StoreError> {
         let id = self.store.inner.lease()?.layer_id();
-        self.record_packed(diff_id)?;
+        self.record_packed(tar)?;
         self.commit(id)
     }
 
@@ -391,16 +405,16 @@ impl LayerDraft {
     ///
     /// # Errors
     /// When it cannot be put in place.
-    pub fn commit_shared(self, diff_id: DiffId) -> Result<LayerId, StoreError> {
-        let id = LayerId::shared(diff_id);
+    pub fn commit_shared(self, tar: TarIdentity) -> Result<LayerId, StoreError> {
+        let id = LayerId::shared(tar.diff_id);
         if let Some(layer) = self.store.layer(id)? {
             if layer.packed.is_none() {
                 let store = self.store.clone();
-                store.attach_packed(id, self, diff_id)?;
+                store.attach_packed(id, self, tar)?;
             }
             return Ok(id);
         }
-        self.record_packed(diff_id)?;
+        self.record_packed(tar)?;
         self.commit(id)
     }
 
@@ -414,15 +428,16 @@ impl LayerDraft {
         self.commit(id)
     }
 
-    fn record_packed(&self, diff_id: DiffId) -> Result<(), StoreError> {
+    fn record_packed(&self, tar: TarIdentity) -> Result<(), StoreError> {
         let len = |path: &Path| path.metadata().map(|m| m.len()).attempt("look at", path);
         let mut index = Hasher::sha256();
         let index_len = hash_file(&self.index(), &mut index)?;
         let index_digest = index.finish();
-        let tar_len = len(&self.tar())?;
+        let stored_len = len(&self.tar())?;
         let record = PackedRecord {
-            diff_id,
-            tar_len,
+            diff_id: tar.diff_id,
+            tar_len: tar.len,
+            stored_len,
             index_len,
             index_digest,
         };

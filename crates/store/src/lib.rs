@@ -45,7 +45,7 @@ pub use error::{StoreError, WrongDigest};
 pub use flight::FlightGuard;
 pub use image::{Image, ImageLayer, ImageManifest};
 pub use layer_id::{LayerId, ParseLayerIdError};
-pub use layers::{Layer, LayerDraft, Packed};
+pub use layers::{Layer, LayerDraft, Packed, TarIdentity};
 pub use origin::Origin;
 pub use prune::{PrunePolicy, PruneReport};
 pub use snapshot::ActiveSnapshot;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Descriptor, MediaType, Platform, Reference};
-use store::{Image, ImageManifest, Options, PrunePolicy, Sharing, Store, StoreError};
+use store::{Image, ImageManifest, Options, PrunePolicy, Sharing, Store, StoreError, TarIdentity};
 
 use crate::fixture::{Fixture, check_healthy, key, result, shared_layer, step_layer};
 
@@ -23,7 +23,7 @@ fn work(store: &Store) -> Result<(), StoreError> {
     std::fs::write(draft.tar(), "tar").unwrap();
     std::fs::write(draft.index(), "index").unwrap();
     let diff_id = oci::DiffId::new(oci::Digest::sha256("tar"));
-    store.attach_packed(layer, draft, diff_id)?;
+    store.attach_packed(layer, draft, TarIdentity { diff_id, len: 3 })?;
     let config = store.put_blob(b"config")?;
     let manifest = ImageManifest {
         platform: Platform::native(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use oci::{DiffId, Digest};
-use store::{Key, LayerId, Options, ResultRecord, Store};
+use store::{Key, LayerId, Options, ResultRecord, Store, TarIdentity};
 use tempfile::TempDir;
 
 pub(crate) struct Fixture {
@@ -69,7 +69,10 @@ pub(crate) fn shared_layer(store: &Store, bytes: &[u8]) -> LayerId {
     fs::write(draft.tar(), bytes).unwrap();
     fs::write(draft.index(), b"index").unwrap();
     draft
-        .commit_shared(DiffId::new(Digest::sha256(bytes)))
+        .commit_shared(TarIdentity {
+            diff_id: DiffId::new(Digest::sha256(bytes)),
+            len: bytes.len() as u64,
+        })
         .unwrap()
 }
 

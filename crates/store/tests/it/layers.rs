@@ -1,6 +1,7 @@
 use std::fs;
 
 use oci::{DiffId, Digest};
+use store::TarIdentity;
 use sys::mount::{Lower, RootMount};
 
 use crate::fixture::{Fixture, check_healthy, shared_layer, step_layer};
@@ -79,15 +80,12 @@ fn a_layer_gets_its_second_form_once() {
     let store = fixture.open();
     let id = step_layer(&store, &[], "one");
     let diff_id = DiffId::new(Digest::sha256("tar"));
+    let tar = TarIdentity { diff_id, len: 3 };
     let attach = |index: &str| {
         let draft = store.layer_draft().unwrap();
         fs::write(draft.tar(), "tar").unwrap();
         fs::write(draft.index(), index).unwrap();
-        store
-            .attach_packed(id, draft, diff_id)
-            .unwrap()
-            .packed
-            .unwrap()
+        store.attach_packed(id, draft, tar).unwrap().packed.unwrap()
     };
     let first = attach("first");
     assert_eq!(
@@ -129,4 +127,20 @@ fn the_doctor_drops_layers_whose_bytes_changed() {
     assert_eq!(store.doctor().unwrap().findings.len(), 1);
     assert_eq!(store.layer(id).unwrap(), None);
     check_healthy(&store);
+}
+
+#[test]
+fn a_stored_file_may_go_on_behind_its_tar() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let draft = store.layer_draft().unwrap();
+    fs::write(draft.tar(), "tar, then a file in one piece").unwrap();
+    fs::write(draft.index(), "index").unwrap();
+    let diff_id = DiffId::new(Digest::sha256("tar"));
+    let id = draft
+        .commit_shared(TarIdentity { diff_id, len: 3 })
+        .unwrap();
+    let packed = store.layer(id).unwrap().unwrap().packed.unwrap();
+    assert_eq!((packed.tar_len, packed.stored_len), (3, 29));
+    assert!(store.doctor().unwrap().findings.is_empty());
 }
