@@ -176,7 +176,8 @@ impl Inner {
                     Err(StoreError::NotAStore { root })
                 };
             }
-            self.disk.create_directory(&self.root)?;
+            // Layers hold setuid programs and other people's secrets.
+            self.disk.create_directory_with(&self.root, 0o700)?;
             match self
                 .disk
                 .write_new(&path, format!("kiln store {FORMAT}\n").as_bytes())

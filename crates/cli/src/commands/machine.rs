@@ -157,6 +157,9 @@ pub(crate) fn info(session: &Session) -> Result<ExitCode> {
     println!("state directory: {}", info.root.display());
     println!("platform: {}", info.platform);
     println!("privileges: {}", info.rung);
+    if let Some(missing) = &info.missing {
+        println!("missing: {missing}");
+    }
     println!("layers are mounted as: {}", info.layers);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use oci::Digest;
 use store::{Store, StoreError};
@@ -71,6 +72,15 @@ fn other_directories_are_no_stores() {
     fs::write(fixture.root().join("thesis.tex"), "precious").unwrap();
     let error = Store::open(fixture.root()).unwrap_err();
     assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+}
+
+#[test]
+fn a_new_store_is_closed_to_others() {
+    let fixture = Fixture::new();
+    let root = fixture.root().join("store");
+    Store::open(&root).unwrap();
+    let mode = fs::metadata(&root).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700);
 }
 
 #[test]
