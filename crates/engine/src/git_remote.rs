@@ -166,12 +166,7 @@ fn run(
     let mut command = Command::new("git");
     // Files get the modes that git records, whatever the umask is. Who builds may name a repository
     // of this machine; a repository may not name one as its submodule.
-    command.args([
-        "-c",
-        "core.fileMode=true",
-        "-c",
-        "protocol.file.allow=user",
-    ]);
+    command.args(["-c", "core.fileMode=true", "-c", "protocol.file.allow=user"]);
     if let Some(header) = &access.header {
         command.env("GIT_CONFIG_COUNT", "1");
         command.env("GIT_CONFIG_KEY_0", "http.extraHeader");
