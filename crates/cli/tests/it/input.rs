@@ -45,6 +45,17 @@ fn a_missing_source_names_the_rule_that_hides_it() {
 }
 
 #[test]
+fn a_device_that_a_step_needs_is_not_left_out_in_silence() {
+    let project = Project::with("FROM busybox\nRUN --device=vendor.com/gpu=0,required true\n");
+    check(&project, &["."], &["Dockerfile:2", "vendor.com/gpu=0"]);
+    project.write(
+        "Dockerfile",
+        "FROM busybox\nRUN --device=vendor.com/gpu=0 true\n",
+    );
+    project.kiln(&["build", "."]).code(0);
+}
+
+#[test]
 fn an_unknown_base_image_and_a_registry_that_is_down() {
     let project = Project::new();
     project.write("Dockerfile", "FROM 127.0.0.1:1/no/such:image\n");

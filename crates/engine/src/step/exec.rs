@@ -64,6 +64,12 @@ pub(crate) fn execute(
 /// Whether the request allows what the step asks for.
 fn permit(session: &Session<'_>, exec: &Exec) -> Result<(), StepError> {
     use crate::request::Entitlement::SecurityInsecure;
+    if let Some(device) = exec.devices.iter().find(|device| device.required) {
+        return Err(StepError::refused(format!(
+            "the step needs the device `{}`: kiln gives none to steps",
+            device.name
+        )));
+    }
     let missing = match (exec.security, exec.network) {
         (graph::Security::Insecure, _) if !session.request.allow.contains(&SecurityInsecure) => {
             "security.insecure"
