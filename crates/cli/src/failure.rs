@@ -162,6 +162,10 @@ fn resolve_advice(causes: &str) -> Option<String> {
             "the registry's name does not resolve here; without a network, build the base image with kiln or load it from a mirror",
         ),
         (
+            "is a binary for",
+            "a program of another processor needs an emulator that the kernel knows: install qemu-user-static (Debian, Ubuntu), or run `docker run --privileged --rm tonistiigi/binfmt --install all`; stages that only make files run natively with FROM --platform=$BUILDPLATFORM",
+        ),
+        (
             "unauthorized",
             "log in to the registry: kiln reads ~/.docker/config.json",
         ),

@@ -379,6 +379,18 @@ impl Repository {
         }
     }
 
+    /// Takes a blob over from another repository of the same registry, without any bytes of it
+    /// at hand. `false` when the place does not do that.
+    ///
+    /// # Errors
+    /// When the place does not answer, or the repository may not be written.
+    pub async fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, PushError> {
+        match self {
+            Repository::Registry(registry) => Ok(registry.0.mount_blob(digest, from).await?),
+            Repository::Layout(_) => Ok(false),
+        }
+    }
+
     /// Pushes a manifest or index under a tag or its digest. What it names must be there.
     ///
     /// # Errors

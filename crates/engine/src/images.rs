@@ -125,6 +125,7 @@ impl Engine {
             encoding: Encoding::default(),
             annotations: &[],
             times: Times::Layer,
+            as_it_came: true,
         };
         let shipment = shipment::prepare(&self.store, &layers, &mut image, &shipping)?;
         push::push(&self.net, &layers, &shipment, reference, events)?;

@@ -22,6 +22,7 @@ mod export;
 mod fetch;
 mod git_head;
 mod git_remote;
+mod git_state;
 mod git_time;
 mod images;
 mod layers;
@@ -47,6 +48,7 @@ pub use cancel::Cancel;
 pub use container::{RunRequest, Signals, Volume};
 pub use dockerfile::nearest;
 pub use error::{BuildError, StepError};
+pub use git_state::{GitState, git_state};
 pub use images::{ImageDetails, ImageSummary};
 pub use machine::{
     DoctorReport, Info, PruneFilter, PruneReport, PruneRequest, Standpoint, UsageRow,

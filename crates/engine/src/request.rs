@@ -217,8 +217,44 @@ pub enum AnnotationLevel {
 pub struct Output {
     /// What is written.
     pub kind: OutputKind,
+    /// Names beside the request's tags.
+    pub names: Vec<Reference>,
+    /// Annotations beside the request's.
+    pub annotations: Vec<Annotation>,
     /// Compression and media types of images.
     pub encoding: Encoding,
+}
+
+impl BuildRequest {
+    /// Whether some output goes to standard output.
+    pub fn takes_stdout(&self) -> bool {
+        self.outputs.iter().any(|output| {
+            use OutputKind::{Docker, Oci, Tar};
+            matches!(
+                &output.kind,
+                Oci {
+                    dest: Destination::Stdout,
+                    ..
+                } | Docker {
+                    dest: Destination::Stdout
+                } | Tar {
+                    dest: Destination::Stdout
+                }
+            )
+        })
+    }
+}
+
+impl Output {
+    /// An output without names and annotations of its own, encoded as usual.
+    pub fn plain(kind: OutputKind) -> Output {
+        Output {
+            kind,
+            names: Vec::new(),
+            annotations: Vec::new(),
+            encoding: Encoding::default(),
+        }
+    }
 }
 
 /// The kinds of output.
@@ -226,8 +262,6 @@ pub struct Output {
 pub enum OutputKind {
     /// The image, into the store, and to its registry if `push`.
     Image {
-        /// Names beside the request's tags.
-        names: Vec<Reference>,
         /// Push it too.
         push: bool,
     },

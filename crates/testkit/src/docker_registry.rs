@@ -1,11 +1,15 @@
 //! Debian's `docker-registry` as a second opinion: a real registry, in a process of its own.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
+
+/// Name of the file with a line for every request.
+const LOG: &str = "access.log";
 
 /// A running `docker-registry` with its data in memory; it stops when this is dropped.
 #[derive(Debug)]
@@ -44,6 +48,17 @@ impl DockerRegistry {
     pub fn certificate(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
     }
+
+    /// What it was asked, one `METHOD /path` each, in order.
+    ///
+    /// # Panics
+    /// When its log cannot be read.
+    pub fn requests(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join(LOG)).expect("a log");
+        let requests = log.lines().filter_map(|line| line.split('"').nth(1));
+        let words = |request: &str| request.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        requests.map(words).collect()
+    }
 }
 
 impl Drop for DockerRegistry {
@@ -70,15 +85,16 @@ fn start(tls: bool) -> Option<DockerRegistry> {
         String::new()
     };
     let text = format!(
-        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\n\
+        "version: 0.1\nlog:\n  level: error\n\
          storage:\n  inmemory: {{}}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n{tls}"
     );
     std::fs::write(&config, text).expect("a configuration");
+    let log = File::create(folder.path().join(LOG)).expect("a file");
     let child = Command::new(PROGRAM)
         .arg("serve")
         .arg(&config)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(log)
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");

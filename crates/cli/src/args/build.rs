@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
+use engine::GitState;
 use engine::request::{
     Annotation, AnnotationLevel, BuildRequest, Call, Context, DockerfileSource, Entitlement,
     NamedContext, NoCache, RunNetwork, Timestamp,
 };
 use oci::{Platform, Reference};
 
-use super::{ProgressMode, mounts, outputs, values::parse_size};
+use super::{ProgressMode, git, mounts, outputs, values::parse_size};
 
 /// What the process was given beside its arguments; read once, in `main`.
 pub(crate) struct Environment {
@@ -77,6 +78,12 @@ pub(crate) struct BuildArgs {
     /// Label of the image
     #[arg(long, value_name = "K=V")]
     pub(crate) label: Vec<String>,
+    /// Label the image with revision, source and time of the context's git commit
+    #[arg(long)]
+    pub(crate) git_labels: bool,
+    /// Annotate the image with revision, source and time of the context's git commit
+    #[arg(long)]
+    pub(crate) git_annotations: bool,
     /// OCI annotation, [manifest|index|manifest-descriptor|index-descriptor:]K=V
     #[arg(long, value_name = "[LEVEL:]K=V")]
     pub(crate) annotation: Vec<String>,
@@ -172,6 +179,26 @@ impl BuildArgs {
         if self.push {
             outputs.push(outputs::push());
         }
+        let git = self.git_state(&context)?;
+        let facts = git
+            .as_ref()
+            .map(git::facts)
+            .transpose()?
+            .unwrap_or_default();
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        if self.git_labels {
+            labels.extend(facts.iter().cloned());
+        }
+        labels.extend(each("--label", &self.label, pair)?);
+        let mut annotations = Vec::new();
+        if self.git_annotations {
+            annotations.extend(facts.into_iter().map(|(key, value)| Annotation {
+                level: AnnotationLevel::Manifest,
+                key,
+                value,
+            }));
+        }
+        annotations.extend(each("--annotation", &self.annotation, annotation)?);
         let epoch = (environment.variable)("SOURCE_DATE_EPOCH");
         Ok(BuildRequest {
             context,
@@ -180,9 +207,12 @@ impl BuildArgs {
             target: self.target.clone(),
             build_args: self.build_args(environment),
             platforms: each("--platform", &self.platform, parse_platform)?,
-            labels: each("--label", &self.label, pair)?.into_iter().collect(),
-            annotations: each("--annotation", &self.annotation, annotation)?,
-            tags: each("--tag", &self.tag, |text| Ok(text.parse::<Reference>()?))?,
+            labels,
+            annotations,
+            tags: each("--tag", &self.tag, |text| match &git {
+                Some(state) => Ok(git::expand(text, state)?.parse::<Reference>()?),
+                None => Ok(text.parse::<Reference>()?),
+            })?,
             outputs,
             no_cache: self.no_cache(),
             pull: self.pull,
@@ -213,6 +243,18 @@ impl BuildArgs {
             )),
             call: self.what()?,
         })
+    }
+
+    /// What git says of the context, if some flag asks for it.
+    fn git_state(&self, context: &Context) -> Result<Option<GitState>> {
+        let named = self.tag.iter().any(|name| git::is_template(name));
+        if !named && !self.git_labels && !self.git_annotations {
+            return Ok(None);
+        }
+        match context {
+            Context::Directory(path) => Ok(Some(engine::git_state(path)?)),
+            _ => bail!("names and labels from git take a directory as context"),
+        }
     }
 
     fn sources(&self, environment: &Environment) -> Result<(Context, DockerfileSource)> {

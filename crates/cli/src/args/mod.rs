@@ -3,6 +3,7 @@
 //! Values that need more than a `FromStr` are turned into a request by the modules below.
 
 mod build;
+mod git;
 mod mounts;
 mod outputs;
 mod values;

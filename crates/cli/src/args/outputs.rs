@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use engine::request::{
-    CacheExport, CacheImport, CacheMode, Compression, Destination, Encoding, NamedContext, Output,
-    OutputKind,
+    Annotation, AnnotationLevel, CacheExport, CacheImport, CacheMode, Compression, Destination,
+    Encoding, NamedContext, Output, OutputKind,
 };
 use oci::Reference;
 
@@ -22,7 +22,12 @@ impl Fields {
             let (key, value) = field
                 .split_once('=')
                 .with_context(|| format!("`{field}` is not KEY=VALUE"))?;
-            pairs.push((key.to_ascii_lowercase(), value.to_string()));
+            // Names of annotations keep their case.
+            let key = match key.split_once('.') {
+                Some((option, name)) => format!("{}.{name}", option.to_ascii_lowercase()),
+                None => key.to_ascii_lowercase(),
+            };
+            pairs.push((key, value.to_string()));
         }
         Ok(Fields { pairs })
     }
@@ -39,6 +44,35 @@ impl Fields {
             Some("false" | "0") => Ok(false),
             Some(other) => bail!("{key}={other}: must be true or false"),
         }
+    }
+
+    /// Takes every `annotation[-LEVEL].KEY=VALUE`.
+    fn take_annotations(&mut self) -> Vec<Annotation> {
+        let prefixes = [
+            ("annotation.", AnnotationLevel::Manifest),
+            ("annotation-manifest.", AnnotationLevel::Manifest),
+            ("annotation-index.", AnnotationLevel::Index),
+            (
+                "annotation-manifest-descriptor.",
+                AnnotationLevel::ManifestDescriptor,
+            ),
+            (
+                "annotation-index-descriptor.",
+                AnnotationLevel::IndexDescriptor,
+            ),
+        ];
+        let mut taken = Vec::new();
+        self.pairs.retain(|(name, value)| {
+            let found = prefixes
+                .iter()
+                .find_map(|(prefix, level)| Some((name.strip_prefix(prefix)?, *level)));
+            if let Some((key, level)) = found {
+                let (key, value) = (key.to_string(), value.clone());
+                taken.push(Annotation { level, key, value });
+            }
+            found.is_none()
+        });
+        taken
     }
 
     fn finish(self, what: &str, known: &[&str]) -> Result<()> {
@@ -72,13 +106,7 @@ pub(super) fn split_csv(text: &str) -> Result<Vec<String>> {
 
 /// `-o type=registry`.
 pub(super) fn push() -> Output {
-    Output {
-        kind: OutputKind::Image {
-            names: Vec::new(),
-            push: true,
-        },
-        encoding: Encoding::default(),
-    }
+    Output::plain(OutputKind::Image { push: true })
 }
 
 /// Parses one `--output`.
@@ -87,71 +115,78 @@ pub(super) fn parse(text: &str) -> Result<Output> {
         let kind = OutputKind::Tar {
             dest: Destination::Stdout,
         };
-        return Ok(Output {
-            kind,
-            encoding: Encoding::default(),
-        });
+        return Ok(Output::plain(kind));
     }
     if !text.contains('=') {
-        let kind = OutputKind::Local { dest: text.into() };
-        return Ok(Output {
-            kind,
-            encoding: Encoding::default(),
-        });
+        return Ok(Output::plain(OutputKind::Local { dest: text.into() }));
     }
     let mut fields = Fields::parse(text)?;
     let name = fields
         .take("type")
         .context("the type is missing: type=oci, docker, local, tar, image or registry")?;
     let encoding = encoding(&mut fields, name == "docker")?;
-    let (kind, known): (OutputKind, &[&str]) = match name.as_str() {
+    let annotations = fields.take_annotations();
+    let names = match name.as_str() {
+        "oci" | "docker" | "image" | "registry" => image_names(&mut fields)?,
+        _ => Vec::new(),
+    };
+    let (kind, known) = kind(&name, &mut fields)?;
+    fields.finish(&format!("type={name}"), known)?;
+    Ok(Output {
+        kind,
+        names,
+        annotations,
+        encoding,
+    })
+}
+
+/// What a type stands for, and the names of its options.
+fn kind(name: &str, fields: &mut Fields) -> Result<(OutputKind, &'static [&'static str])> {
+    Ok(match name {
         "oci" => {
             let tar = fields.take_bool("tar", true)?;
+            let dest = destination(fields, name)?;
+            let known = &["dest", "tar", "name", "compression", "annotation.KEY"];
+            (OutputKind::Oci { dest, tar }, known)
+        }
+        "docker" => {
+            let dest = destination(fields, name)?;
             (
-                OutputKind::Oci {
-                    dest: destination(&mut fields, &name)?,
-                    tar,
-                },
-                &["dest", "tar", "compression"],
+                OutputKind::Docker { dest },
+                &["dest", "name", "compression"],
             )
         }
-        "docker" => (
-            OutputKind::Docker {
-                dest: destination(&mut fields, &name)?,
-            },
-            &["dest", "compression"],
-        ),
-        "tar" => (
-            OutputKind::Tar {
-                dest: destination(&mut fields, &name)?,
-            },
-            &["dest"],
-        ),
+        "tar" => {
+            let dest = destination(fields, name)?;
+            (OutputKind::Tar { dest }, &["dest"])
+        }
         "local" => {
+            match fields.take("mode").as_deref() {
+                None | Some("copy") => {}
+                Some(other) => bail!("mode={other}: kiln has mode=copy, which keeps what is there"),
+            }
             let dest = fields
                 .take("dest")
                 .context("type=local needs dest=DIRECTORY")?;
-            (OutputKind::Local { dest: dest.into() }, &["dest"])
+            let dest = dest.into();
+            (OutputKind::Local { dest }, &["dest", "mode"])
         }
         "image" | "registry" => {
             let push = fields.take_bool("push", name == "registry")?;
-            let names = fields.take("name").unwrap_or_default();
-            let names = names.split(',').filter(|name| !name.is_empty());
-            let names = names
-                .map(|name| Ok(name.parse::<Reference>()?))
-                .collect::<Result<_>>()?;
-            (
-                OutputKind::Image { names, push },
-                &["name", "push", "compression", "oci-mediatypes"],
-            )
+            let known = &["name", "push", "compression", "oci-mediatypes"];
+            (OutputKind::Image { push }, known)
         }
         "cacheonly" => (OutputKind::CacheOnly, &[]),
         other => bail!(
             "there is no output type `{other}`: kiln has oci, docker, local, tar, image, registry, cacheonly"
         ),
-    };
-    fields.finish(&format!("type={name}"), known)?;
-    Ok(Output { kind, encoding })
+    })
+}
+
+fn image_names(fields: &mut Fields) -> Result<Vec<Reference>> {
+    let names = fields.take("name").unwrap_or_default();
+    let names = names.split(',').filter(|name| !name.is_empty());
+    names.map(|name| Ok(name.parse::<Reference>()?)).collect()
 }
 
 fn destination(fields: &mut Fields, kind: &str) -> Result<Destination> {
@@ -325,13 +360,7 @@ mod tests {
                 tar: false,
             }),
         );
-        check(
-            "type=registry",
-            Ok(OutputKind::Image {
-                names: vec![],
-                push: true,
-            }),
-        );
+        check("type=registry", Ok(OutputKind::Image { push: true }));
         check(
             "type=oci",
             Err("type=oci needs dest=FILE, or dest=- for standard output"),

@@ -18,6 +18,7 @@ use crate::{exit, progress, report};
 pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
     let request = args.request(&ENVIRONMENT)?;
     let call = request.call;
+    let takes_stdout = request.takes_stdout();
     let engine = session.engine()?;
     let cancel = Cancel::new();
     engine::cancel_on_signal(&cancel).context("cannot handle signals")?;
@@ -40,7 +41,7 @@ pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
         return Ok(answer(call, &outcome, args.wants_json()));
     }
     write_results(args, &outcome)?;
-    print_results(args, &outcome);
+    print_results(args, &outcome, takes_stdout);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,9 +119,10 @@ fn metadata(outcome: &BuildOutcome) -> Value {
     Value::Object(fields)
 }
 
-fn print_results(args: &BuildArgs, outcome: &BuildOutcome) {
+fn print_results(args: &BuildArgs, outcome: &BuildOutcome, takes_stdout: bool) {
     if args.quiet {
-        if let Some(id) = outcome.image_id {
+        // An archive on standard output is not to end in an id.
+        if let Some(id) = outcome.image_id.filter(|_| !takes_stdout) {
             println!("{id}");
         }
         return;

@@ -228,7 +228,8 @@ pub(crate) fn tool(program: &str, arguments: &[&str]) -> Output {
 /// Debian's docker-registry on a port of its own, as long as this value lives.
 pub(crate) struct Registry {
     pub(crate) address: String,
-    _server: testkit::DockerRegistry,
+    server: testkit::DockerRegistry,
+    seen: std::cell::Cell<usize>,
 }
 
 impl Registry {
@@ -237,7 +238,15 @@ impl Registry {
         let server = testkit::DockerRegistry::start().expect("docker-registry is installed");
         Registry {
             address: server.host(),
-            _server: server,
+            server,
+            seen: std::cell::Cell::new(0),
         }
+    }
+
+    /// What it was asked since the last call, one `METHOD /path` each.
+    pub(crate) fn take_requests(&self) -> Vec<String> {
+        let requests = self.server.requests();
+        let seen = self.seen.replace(requests.len());
+        requests[seen..].to_vec()
     }
 }

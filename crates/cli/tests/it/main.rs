@@ -7,8 +7,11 @@ mod harness;
 
 mod build;
 mod cache;
+mod exports;
 mod images;
 mod input;
 mod outputs;
+mod platforms;
 mod reproducible;
 mod run;
+mod tagging;

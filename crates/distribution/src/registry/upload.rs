@@ -101,18 +101,40 @@ impl Registry {
         pushed.map_err(|failure| visit.error(failure))
     }
 
+    /// Takes a blob over from another repository of the registry. `false` when it will not.
+    pub(crate) async fn mount_blob(
+        &self,
+        digest: &Digest,
+        from: &str,
+    ) -> Result<bool, RequestError> {
+        let action = format!("mount the blob {}@{digest}", self.name());
+        let mut visit = self.push_visit(&action).await?;
+        let mounted = mount(&mut visit, digest, from).await;
+        match mounted.map_err(|failure| visit.error(failure))? {
+            None => Ok(true),
+            Some(location) => {
+                give_up(&visit, location).await;
+                Ok(false)
+            }
+        }
+    }
+
     /// Begins an upload and gives it up again.
     pub(crate) async fn check_push(&self) -> Result<(), RequestError> {
         let action = format!("check the right to push to {}", self.name());
         let mut visit = self.push_visit(&action).await?;
         let begun = begin(&mut visit).await;
         let location = begun.map_err(|failure| visit.error(failure))?;
-        let scopes = push_scope(&visit.repository);
-        let cancel = Call::new(Method::DELETE, location, &scopes, &[200, 202, 204]);
-        // Registries that cannot cancel clean up by themselves after a while.
-        drop(visit.endpoint.exchange(&cancel).await);
+        give_up(&visit, location).await;
         Ok(())
     }
+}
+
+/// Cancels an upload. Registries that cannot clean up by themselves after a while.
+async fn give_up(visit: &Visit, location: Url) {
+    let scopes = push_scope(&visit.repository);
+    let cancel = Call::new(Method::DELETE, location, &scopes, &[200, 202, 204]);
+    drop(visit.endpoint.exchange(&cancel).await);
 }
 
 async fn push_at(

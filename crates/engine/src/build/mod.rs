@@ -227,9 +227,7 @@ impl<'b> Build<'b> {
     fn names(&self) -> Vec<Reference> {
         let mut names = self.request.tags.clone();
         for output in &self.request.outputs {
-            if let OutputKind::Image { names: more, .. } = &output.kind {
-                names.extend(more.iter().cloned());
-            }
+            names.extend(output.names.iter().cloned());
         }
         names
     }
@@ -238,14 +236,7 @@ impl<'b> Build<'b> {
     fn outputs(&self) -> Vec<Output> {
         match self.request.outputs.as_slice() {
             [] => {
-                let kind = OutputKind::Image {
-                    names: Vec::new(),
-                    push: false,
-                };
-                vec![Output {
-                    kind,
-                    encoding: crate::request::Encoding::default(),
-                }]
+                vec![Output::plain(OutputKind::Image { push: false })]
             }
             outputs => outputs.to_vec(),
         }
@@ -302,19 +293,21 @@ impl<'b> Build<'b> {
         events: &Events,
     ) -> Result<Option<Descriptor>, BuildError> {
         let store = &self.engine.store;
-        let annotations = &self.request.annotations;
+        let annotations = [&self.request.annotations[..], &output.annotations].concat();
+        let annotations = &annotations;
         let mut ship = || {
             let shipping = shipment::Shipping {
                 encoding: output.encoding,
                 annotations,
                 times,
+                as_it_came: false,
             };
             shipment::prepare(store, layers, image, &shipping)
         };
         let stdout = self.request.stdout.as_deref();
         match &output.kind {
-            OutputKind::CacheOnly | OutputKind::Image { push: false, .. } => Ok(None),
-            OutputKind::Image { push: true, .. } => {
+            OutputKind::CacheOnly | OutputKind::Image { push: false } => Ok(None),
+            OutputKind::Image { push: true } => {
                 if names.is_empty() {
                     return Err(BuildError::request(
                         "a push needs a name: give one with --tag",

@@ -1,7 +1,7 @@
 //! The files of a result, as a directory or as a tar.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use layer::copy::{self, Action};
@@ -158,6 +158,7 @@ pub(crate) fn write_tar(
     layer::pack(&changes, times, &file).map_err(|error| failed(error.into()))?;
     if *dest == Destination::Stdout {
         let mut out = stream(dest, stdout)?;
+        file.rewind().map_err(|error| failed(error.into()))?;
         io::copy(&mut file, &mut out).map_err(|error| failed(error.into()))?;
         out.flush().map_err(|error| failed(error.into()))?;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -175,6 +175,11 @@ fn write_directory(path: &Path, files: &Files) -> Result<(), BuildError> {
         if name.starts_with("blobs/") && target.exists() {
             continue;
         }
+        if let Origin::Bytes(bytes) = origin
+            && fs::read(&target).is_ok_and(|there| there[..] == bytes[..])
+        {
+            continue;
+        }
         fs::create_dir_all(target.parent().unwrap_or(path)).map_err(failed)?;
         // Complete under another name first: a reader never sees a part.
         let partial = target.with_extension("partial");
@@ -203,6 +208,7 @@ fn write_archive(
             let mut file = pack(&path, files)
                 .map_err(|error| BuildError::export("to standard output", error))?;
             let mut out = stream(dest, stdout)?;
+            file.rewind().map_err(failed)?;
             io::copy(&mut file, &mut out).map_err(failed)?;
             out.flush().map_err(failed)
         }

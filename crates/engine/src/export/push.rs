@@ -1,11 +1,12 @@
 //! Pushes images: blobs that the registry lacks, several at once, then the documents.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use distribution::{BlobSource, RawManifest, Repository, Version};
-use oci::{Descriptor, Reference};
+use oci::{Descriptor, Digest, Reference};
 
 use super::shipment::{Shipment, ShippedImage};
 use crate::error::BuildError;
@@ -33,11 +34,21 @@ pub(crate) fn push(
         .repository(reference)
         .map_err(|error| BuildError::export(output(), error))?;
     let (repository, output) = (&repository, &output);
-    let blobs: Vec<&LayerBlob> = shipment
+    // Whoever has the document has what it names.
+    let there = net.wait(repository.resolve(&Version::of(reference)));
+    if there.is_ok_and(|descriptor| descriptor.digest == shipment.root.digest) {
+        let name = reference.familiar();
+        events.send(EventKind::Note(format!("{name} is there already")));
+        return Ok(());
+    }
+    // Platforms may share layers.
+    let blobs: BTreeMap<&Digest, &LayerBlob> = shipment
         .images
         .iter()
         .flat_map(|image| &image.layers)
+        .map(|blob| (&blob.descriptor.digest, blob))
         .collect();
+    let blobs: Vec<&LayerBlob> = blobs.into_values().collect();
     for group in blobs.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
             let threads: Vec<_> = group
@@ -89,6 +100,15 @@ fn push_blob(
     {
         return Ok(());
     }
+    let mount_from = mount_source(blob, reference);
+    // What is not here is not fetched to be sent if the registry can take it over itself.
+    if let (None, Some(from)) = (&blob.path, &mount_from)
+        && net
+            .wait(repository.mount_blob(&digest, from))
+            .map_err(|error| failed(error.into()))?
+    {
+        return Ok(());
+    }
     let path = match &blob.path {
         Some(path) => path.clone(),
         None => layers
@@ -97,7 +117,6 @@ fn push_blob(
     };
     let file = Arc::new(File::open(&path).map_err(|error| failed(error.into()))?);
     let source = BlobSource::File { file, offset: 0 };
-    let mount_from = mount_source(blob, reference);
     net.wait(repository.push_blob(&blob.descriptor, &source, mount_from.as_deref()))
         .map_err(|error| failed(error.into()))?;
     events.send(EventKind::Note(format!("pushed layer {digest}")));

@@ -47,6 +47,8 @@ pub(crate) struct Shipping<'r> {
     pub(crate) annotations: &'r [Annotation],
     /// Times of files in layers that were made here.
     pub(crate) times: Times,
+    /// The documents that the image came with, or was shipped with before, are sent again.
+    pub(crate) as_it_came: bool,
 }
 
 /// Makes an image ready, and remembers its documents in the store.
@@ -65,9 +67,12 @@ pub(crate) fn prepare(
             Some(shipped) => shipped,
             None => assemble(store, layers, manifest, shipping)?,
         };
-        manifest.manifest = Some(shipped.descriptor.clone());
-        for (layer, blob) in manifest.layers.iter_mut().zip(&shipped.layers) {
-            layer.blob = Some(blob.descriptor.clone());
+        // The store knows an image by its usual form, not by the last that was asked for.
+        if shipping.encoding == Encoding::default() {
+            manifest.manifest = Some(shipped.descriptor.clone());
+            for (layer, blob) in manifest.layers.iter_mut().zip(&shipped.layers) {
+                layer.blob = Some(blob.descriptor.clone());
+            }
         }
         images.push(shipped);
     }
@@ -87,7 +92,9 @@ pub(crate) fn prepare(
             let media_type = document.value().media_type();
             store.put_blob(document.bytes()).map_err(failed)?;
             let root = document.descriptor(media_type.clone());
-            image.index = Some(root.clone());
+            if shipping.encoding == Encoding::default() {
+                image.index = Some(root.clone());
+            }
             (Some((media_type, document.bytes().clone())), root)
         }
     };
@@ -105,8 +112,7 @@ fn as_it_came(
     image: &ImageManifest,
     shipping: &Shipping<'_>,
 ) -> Result<Option<ShippedImage>, BuildError> {
-    let plain = shipping.encoding == Encoding::default() && shipping.annotations.is_empty();
-    let Some(descriptor) = image.manifest.clone().filter(|_| plain) else {
+    let Some(descriptor) = image.manifest.clone().filter(|_| shipping.as_it_came) else {
         return Ok(None);
     };
     let failed = |error| BuildError::store("read the image's manifest", error);

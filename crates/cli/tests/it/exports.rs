@@ -1,0 +1,306 @@
+//! What lands in layouts, archives and registries: documents, compression, annotations, and that
+//! nothing moves that is there already.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use crate::harness::{Project, Registry, tool};
+
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+fn project() -> Project {
+    let project = Project::with("FROM busybox\nCOPY f /dir/f\nLABEL a=b\n");
+    project.write("f", "content");
+    project
+}
+
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn blob(layout: &Path, descriptor: &Value) -> std::path::PathBuf {
+    let digest = descriptor["digest"].as_str().unwrap();
+    layout.join("blobs").join(digest.replace(':', "/"))
+}
+
+/// Builds into a layout directory and returns its index and the first manifest.
+#[track_caller]
+fn layout(project: &Project, options: &str, arguments: &[&str]) -> (Value, Value) {
+    let folder = project.path("layout");
+    drop(fs::remove_dir_all(&folder));
+    let output = format!("type=oci,dest=layout,tar=false{options}");
+    let mut all = vec!["build", "-q", "-o", &output];
+    all.extend(arguments);
+    all.push(".");
+    project.kiln(&all).success();
+    let index = json(&folder.join("index.json"));
+    let manifest = json(&blob(&folder, &index["manifests"][0]));
+    (index, manifest)
+}
+
+#[test]
+fn several_outputs_each_in_its_own_form() {
+    let project = project();
+    let outputs = [
+        "type=oci,dest=oci,tar=false",
+        "type=docker,dest=docker.tar",
+        "type=local,dest=files",
+        "type=tar,dest=files.tar",
+    ];
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {
+        let mut arguments = vec!["build", "-t", "app:1"];
+        for number in order {
+            arguments.extend(["-o", outputs[number]]);
+        }
+        arguments.push(".");
+        project.kiln(&arguments).success();
+        let index = json(&project.path("oci/index.json"));
+        let manifest = json(&blob(&project.path("oci"), &index["manifests"][0]));
+        assert_eq!(manifest["mediaType"], OCI_MANIFEST);
+        fs::create_dir(project.path("unpacked")).unwrap();
+        let archive = project.path("docker.tar");
+        let target = project.path("unpacked");
+        let (archive, target) = (archive.to_str().unwrap(), target.to_str().unwrap());
+        tool("tar", &["-xf", archive, "-C", target]).success();
+        let index = json(&project.path("unpacked/index.json"));
+        let manifest = json(&blob(&project.path("unpacked"), &index["manifests"][0]));
+        assert_eq!(manifest["mediaType"], DOCKER_MANIFEST);
+        let simple = json(&project.path("unpacked/manifest.json"));
+        assert_eq!(simple[0]["RepoTags"][0], "app:1");
+        let content = fs::read_to_string(project.path("files/dir/f")).unwrap();
+        assert_eq!(content, "content");
+        assert!(project.path("files.tar").exists());
+        for name in ["unpacked", "oci", "files"] {
+            fs::remove_dir_all(project.path(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_archive_on_standard_output_is_the_one_in_the_file() {
+    let project = project();
+    // Large enough that its bytes are not merely buffered.
+    project.write("f", vec![7; 3 << 20]);
+    for kind in ["oci", "docker", "tar"] {
+        let file = format!("type={kind},dest=file.tar");
+        project.kiln(&["build", "-q", "-o", &file, "."]).success();
+        let piped = File::create(project.path("piped.tar")).unwrap();
+        let to_pipe = format!("type={kind},dest=-");
+        let status = project
+            .command(&["build", "-q", "-o", &to_pipe, "."])
+            .stdout(piped)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let bytes = |name| fs::read(project.path(name)).unwrap();
+        assert!(bytes("file.tar") == bytes("piped.tar"), "{kind}");
+    }
+}
+
+#[test]
+fn an_unchanged_export_touches_nothing() {
+    let project = project();
+    let arguments = [
+        "build",
+        "-t",
+        "app",
+        "-o",
+        "type=oci,dest=image.tar",
+        "-o",
+        "type=docker,dest=docker.tar",
+        "-o",
+        "type=oci,dest=layout,tar=false",
+        ".",
+    ];
+    let stamps = || {
+        [
+            "image.tar",
+            "docker.tar",
+            "layout/index.json",
+            "layout/oci-layout",
+        ]
+        .map(|name| {
+            let metadata = fs::metadata(project.path(name)).unwrap();
+            (metadata.ino(), metadata.modified().unwrap())
+        })
+    };
+    project.kiln(&arguments).success();
+    let before: [(u64, SystemTime); 4] = stamps();
+    project.kiln(&arguments).success();
+    assert_eq!(stamps(), before);
+    fs::remove_file(project.path("image.tar")).unwrap();
+    project.kiln(&arguments).success();
+    assert!(
+        project.path("image.tar").exists(),
+        "what is gone is written again"
+    );
+    assert_eq!(stamps()[1..], before[1..]);
+}
+
+#[test]
+fn compressions_and_their_media_types() {
+    let project = project();
+    let check = |options: &str, types: [&str; 4], magic: &[u8]| {
+        let (_, manifest) = layout(&project, options, &[]);
+        let layers = manifest["layers"].as_array().unwrap();
+        let found: Vec<&str> = layers
+            .iter()
+            .map(|layer| layer["mediaType"].as_str().unwrap())
+            .map(|name| name.rsplit_once('.').unwrap().1)
+            .collect();
+        assert_eq!(found, types, "{options}");
+        let top = fs::read(blob(&project.path("layout"), &layers[3])).unwrap();
+        assert!(top.starts_with(magic), "{options}: {:?}", &top[..8]);
+        let target = format!("oci:{}:copy", project.path("copy").display());
+        let source = format!("oci:{}", project.path("layout").display());
+        tool("skopeo", &["--insecure-policy", "copy", &source, &target]).success();
+        fs::remove_dir_all(project.path("copy")).unwrap();
+        top.len()
+    };
+    let gzip = "tar+gzip";
+    let zstd = "tar+zstd";
+    check("", [gzip; 4], &[0x1f, 0x8b]);
+    check(",compression=zstd", [zstd; 4], &[0x28, 0xb5, 0x2f, 0xfd]);
+    check(",compression=uncompressed", ["tar"; 4], b"dir/");
+    check(",oci-mediatypes=false", ["gzip"; 4], &[0x1f, 0x8b]);
+    let stored = check(",compression-level=0", [gzip; 4], &[0x1f, 0x8b]);
+    let small = check(",compression-level=9", [gzip; 4], &[0x1f, 0x8b]);
+    assert!(small < stored, "{small} {stored}");
+    let wrong = "type=oci,dest=x.tar,compression-level=12";
+    let refused = project.kiln(&["build", "-o", wrong, "."]).code(1);
+    refused.says(&["gzip has no level 12"]);
+}
+
+#[test]
+fn layers_of_a_base_are_recompressed_only_by_force() {
+    let registry = Registry::start();
+    let base = format!("{}/base:1", registry.address);
+    let publisher = Project::with("FROM busybox\n");
+    publisher
+        .kiln(&["build", "-t", &base, "--push", "."])
+        .success();
+    let project = Project::new();
+    project.write("Dockerfile", format!("FROM {base}\nCOPY f /f\n"));
+    project.write("f", "content");
+    let types = |options| {
+        let (_, manifest) = layout(&project, options, &[]);
+        let layers = manifest["layers"].as_array().unwrap().clone();
+        layers
+            .iter()
+            .map(|layer| layer["mediaType"].as_str().unwrap())
+            .map(|name| name.rsplit_once('+').unwrap().1.to_string())
+            .collect::<Vec<String>>()
+    };
+    assert_eq!(types(",compression=zstd"), ["gzip", "gzip", "gzip", "zstd"]);
+    let forced = types(",compression=zstd,force-compression=true");
+    assert_eq!(forced, ["zstd"; 4]);
+}
+
+#[test]
+fn annotations_at_every_level() {
+    let project = project();
+    let arguments = [
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "--annotation",
+        "m=1",
+        "--annotation",
+        "index:i=2",
+        "--annotation",
+        "manifest-descriptor:md=3",
+        "--annotation",
+        "index-descriptor:id=4",
+    ];
+    project.write("Dockerfile", "FROM scratch\nCOPY f /f\n");
+    let (top, index) = layout(&project, "", &arguments);
+    let folder = project.path("layout");
+    let manifest = json(&blob(&folder, &index["manifests"][0]));
+    assert_eq!(top["manifests"][0]["annotations"]["id"], "4");
+    assert_eq!(index["annotations"]["i"], "2");
+    for descriptor in index["manifests"].as_array().unwrap() {
+        assert_eq!(descriptor["annotations"]["md"], "3");
+    }
+    assert_eq!(manifest["annotations"]["m"], "1");
+    let (_, manifest) = layout(&project, ",annotation.k=v", &[]);
+    assert_eq!(manifest["annotations"]["k"], "v");
+}
+
+#[test]
+fn files_merge_into_a_directory() {
+    let project = project();
+    project.write(
+        "Dockerfile",
+        "FROM scratch\nCOPY f /a/f\nCOPY f /replaced\n",
+    );
+    project.write("out/a/mine", "mine");
+    project.write("out/replaced/by", "a file");
+    project
+        .kiln(&["build", "-o", "type=local,dest=out,mode=copy", "."])
+        .success();
+    let read = |name| fs::read_to_string(project.path(name)).unwrap();
+    assert_eq!(read("out/a/f"), "content");
+    assert_eq!(read("out/a/mine"), "mine");
+    assert_eq!(read("out/replaced"), "content");
+}
+
+#[test]
+fn a_second_push_sends_nothing() {
+    let registry = Registry::start();
+    let project = project();
+    let name = format!("{}/app:1", registry.address);
+    let push = || {
+        project
+            .kiln(&["build", "-t", &name, "--push", "."])
+            .success();
+        registry.take_requests()
+    };
+    let sent = |requests: &[String]| {
+        let is_upload = |request: &&String| request.contains("/uploads/");
+        requests.iter().filter(is_upload).count()
+    };
+    let first = push();
+    assert!(sent(&first) > 0, "{first:?}");
+    let second = push();
+    assert_eq!(sent(&second), 0, "{second:?}");
+    assert!(
+        !second.iter().any(|request| request.starts_with("PUT")),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn a_base_that_is_only_pushed_on_is_mounted_and_never_downloaded() {
+    let registry = Registry::start();
+    let base = format!("{}/library/base:1", registry.address);
+    let publisher = project();
+    publisher
+        .kiln(&["build", "-t", &base, "--push", "."])
+        .success();
+    registry.take_requests();
+    let project = Project::new();
+    project.write("Dockerfile", format!("FROM {base}\nLABEL mine=yes\n"));
+    let name = format!("{}/team/app:1", registry.address);
+    project
+        .kiln(&["build", "-t", &name, "--push", "."])
+        .success();
+    let requests = registry.take_requests();
+    let mounts = requests
+        .iter()
+        .filter(|request| request.starts_with("POST") && request.contains("mount=sha256"));
+    assert_eq!(mounts.count(), 4, "{requests:?}");
+    let fetched: Vec<_> = requests
+        .iter()
+        .filter(|request| request.starts_with("GET") && request.contains("/blobs/"))
+        .collect();
+    assert_eq!(fetched.len(), 1, "only the config is read: {requests:?}");
+    let run = Project::new();
+    run.kiln(&["pull", &name]).success();
+    let read = run.kiln(&["run", "--rm", &name, "cat", "/dir/f"]);
+    assert_eq!(read.success().stdout, "content");
+}
