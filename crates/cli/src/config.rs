@@ -12,10 +12,22 @@ use toml::{Table, Value};
 pub(crate) struct Config {
     /// `root`: the state directory.
     pub(crate) root: Option<PathBuf>,
+    /// `layers`.
+    pub(crate) layers: Layers,
     /// `[registry."HOST"]`.
     pub(crate) registries: BTreeMap<String, RegistryTable>,
     /// `[gc]`.
     pub(crate) gc: GcTable,
+}
+
+/// `layers`: how layers are mounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Layers {
+    /// `auto`: packed wherever the kernel mounts EROFS.
+    #[default]
+    Auto,
+    /// `directories`: written out, which every kernel and every backup tool understands.
+    Directories,
 }
 
 /// One `[registry."HOST"]` table.
@@ -75,8 +87,15 @@ pub(crate) fn parse(text: &str) -> Result<Config> {
                         .insert(host, registry(&name, sub_table(&name, value)?)?);
                 }
             }
+            "layers" => {
+                config.layers = match string("layers", value)?.as_str() {
+                    "auto" => Layers::Auto,
+                    "directories" => Layers::Directories,
+                    other => bail!("`layers` must be `auto` or `directories`, not `{other}`"),
+                }
+            }
             "gc" => config.gc = gc(sub_table("gc", value)?)?,
-            other => return Err(unknown("", other, &["root", "registry", "gc"])),
+            other => return Err(unknown("", other, &["root", "layers", "registry", "gc"])),
         }
     }
     Ok(config)
@@ -236,6 +255,10 @@ mod tests {
         check(
             "[gc]\nzzz = 1",
             Err("unknown key `gc.zzz`: known are max-size, min-free"),
+        );
+        check(
+            "layers = 'tar'",
+            Err("`layers` must be `auto` or `directories`, not `tar`"),
         );
         check("root = 1", Err("`root` must be a string, not integer"));
     }

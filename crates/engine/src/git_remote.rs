@@ -57,7 +57,13 @@ pub(crate) struct Access {
 /// Finds the commit that a source means now.
 pub(crate) fn resolve(source: &GitSource, access: &Access) -> Result<String, GitError> {
     let commit = match (&source.commit, &source.reference) {
-        (Some(commit), _) => commit.clone(),
+        (Some(commit), _) if is_commit(commit) => commit.clone(),
+        (Some(commit), _) => {
+            return Err(GitError::NoSuchReference {
+                remote: redacted(&source.remote),
+                reference: commit.clone(),
+            });
+        }
         (None, Some(reference)) if is_commit(reference) => reference.clone(),
         (None, reference) => {
             let wanted = reference.as_deref().unwrap_or("HEAD");
@@ -93,17 +99,20 @@ pub(crate) fn checkout(
 ) -> Result<(), GitError> {
     let git = |action, arguments: &[&str]| run(source, access, Some(directory), action, arguments);
     git("init", &["init", "--quiet", "--initial-branch=main"])?;
-    git("remote add", &["remote", "add", "origin", &source.remote])?;
+    git(
+        "remote add",
+        &["remote", "add", "--", "origin", &source.remote],
+    )?;
     // Most servers give any commit away; those that do not give the branch or tag.
     let by_commit = git(
         "fetch",
-        &["fetch", "--quiet", "--depth=1", "origin", commit],
+        &["fetch", "--quiet", "--depth=1", "--", "origin", commit],
     );
     if by_commit.is_err() {
         let reference = source.reference.as_deref().unwrap_or("HEAD");
         git(
             "fetch",
-            &["fetch", "--quiet", "--tags", "origin", reference],
+            &["fetch", "--quiet", "--tags", "--", "origin", reference],
         )?;
     }
     git(
@@ -167,6 +176,10 @@ fn run(
     // Files get the modes that git records, whatever the umask is. Who builds may name a repository
     // of this machine; a repository may not name one as its submodule.
     command.args(["-c", "core.fileMode=true", "-c", "protocol.file.allow=user"]);
+    // A hook that calls kiln has these point to its own repository.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+        command.env_remove(name);
+    }
     if let Some(header) = &access.header {
         command.env("GIT_CONFIG_COUNT", "1");
         command.env("GIT_CONFIG_KEY_0", "http.extraHeader");
@@ -209,6 +222,7 @@ fn find(listed: &str, wanted: &str) -> Option<String> {
         wanted.to_string(),
         format!("refs/heads/{wanted}"),
         format!("refs/tags/{wanted}"),
+        format!("refs/{wanted}"),
     ];
     let commit_of = |name: &str| {
         listed.lines().find_map(|line| {

@@ -74,6 +74,8 @@ pub struct EngineOptions {
     pub max_size: Option<u64>,
     /// Keep this many bytes of the disk free.
     pub min_free: Option<u64>,
+    /// Mount layers as directories even where EROFS could be mounted.
+    pub directories: bool,
     /// What this process may do.
     pub standpoint: Standpoint,
 }
@@ -137,7 +139,10 @@ impl Engine {
             ..ClientOptions::default()
         });
         let standing = options.standpoint.standing;
-        let erofs = machine::erofs_support(&store);
+        let erofs = match options.directories {
+            true => sys::mount::ErofsSupport::None("as configured"),
+            false => machine::erofs_support(&store),
+        };
         let helper = runtime::Helper::current();
         Ok(Engine {
             store,

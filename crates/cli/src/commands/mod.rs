@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use engine::{Engine, EngineOptions, RegistryOptions, Standpoint};
 
 use crate::args::{Cli, Command, Environment, Global};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Layers};
 
 /// Runs one command to its end.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
@@ -94,6 +94,7 @@ fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptio
             .unwrap_or_default(),
         max_size: config.gc.max_size,
         min_free: config.gc.min_free,
+        directories: config.layers == Layers::Directories,
         standpoint,
     }
 }

@@ -95,6 +95,24 @@ impl Project {
         output(&mut self.command(arguments))
     }
 
+    /// Runs kiln with a file as standard input.
+    pub(crate) fn kiln_reading(&self, arguments: &[&str], input: &str) -> Output {
+        let input = fs::File::open(self.path(input)).expect("standard input is there");
+        output(self.command(arguments).stdin(input))
+    }
+
+    /// Runs a program of Debian's in the project's directory, and expects success.
+    #[track_caller]
+    pub(crate) fn host(&self, script: &str) -> String {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-euc", script])
+            .current_dir(self.path("."))
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null());
+        output(&mut command).success().stdout
+    }
+
     /// Builds the project as `image` with plain progress, and expects success.
     #[track_caller]
     pub(crate) fn build(&self) -> Done {
@@ -143,6 +161,11 @@ impl Output {
     #[track_caller]
     pub(crate) fn success(self) -> Done {
         self.code(0)
+    }
+
+    /// Whether it ended with exit code 0.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.code == Some(0)
     }
 
     /// Expects an exit code.

@@ -5,13 +5,19 @@
 
 mod harness;
 
+mod add;
 mod build;
 mod cache;
+mod contexts;
+mod copy;
 mod exports;
+mod ignore;
 mod images;
 mod input;
 mod outputs;
 mod platforms;
 mod reproducible;
+mod rootless;
 mod run;
+mod servers;
 mod tagging;

@@ -45,19 +45,23 @@ pub(crate) fn read(
     request: &BuildRequest,
     context_root: Option<&Path>,
 ) -> Result<Source, BuildError> {
+    let own = matches!(request.context, crate::request::Context::Directory(_));
     let (name, path, bytes) = match &request.dockerfile {
         DockerfileSource::Inline(bytes) => ("Dockerfile".to_string(), None, bytes.clone()),
         DockerfileSource::Path(path) => {
-            let place = match (&request.context, context_root) {
-                (crate::request::Context::Directory(_), _) | (_, None) => path.clone(),
-                (_, Some(root)) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            let place = match context_root.filter(|_| !own) {
+                Some(root) => inside(root, path.as_os_str().as_encoded_bytes())?,
+                None => path.clone(),
             };
             let bytes = read_file(&place)?;
             (path.display().to_string(), Some(place), bytes)
         }
         DockerfileSource::Default => {
             let root = context_root.ok_or_else(|| BuildError::request("without a context there is no Dockerfile: give one on standard input, or with --file"))?;
-            let (name, place) = default_path(root);
+            let (name, mut place) = default_path(root);
+            if !own {
+                place = inside(root, name.as_bytes())?;
+            }
             let bytes = read_file(&place)?;
             (name, Some(place), bytes)
         }
@@ -69,6 +73,22 @@ pub(crate) fn read(
         file: parsed.dockerfile,
         diagnostics: parsed.diagnostics,
     })
+}
+
+/// Where a path of a directory that came from elsewhere really is: no link leads out of it.
+///
+/// # Errors
+/// When the directory cannot be read, or links go round in circles.
+pub(crate) fn inside(root: &Path, path: &[u8]) -> Result<PathBuf, BuildError> {
+    use std::os::unix::ffi::OsStrExt;
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| BuildError::Context {
+        context: String::from_utf8_lossy(path).into_owned(),
+        source,
+    };
+    let view = layer::HostView::open(root, None, None).map_err(|error| failed(error.into()))?;
+    let found = layer::resolve::resolve(&view, path, layer::resolve::Links::All)
+        .map_err(|error| failed(error.into()))?;
+    Ok(root.join(std::ffi::OsStr::from_bytes(found.path.as_bytes())))
 }
 
 /// `Dockerfile`, or the other spelling that exists (row B1).

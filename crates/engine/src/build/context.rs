@@ -24,6 +24,8 @@ pub(crate) struct ContextTree {
     pub(crate) stats: Option<Arc<StatIndex>>,
     /// The ignore file in force.
     pub(crate) ignore: Option<Arc<IgnoreSource>>,
+    /// Modes are what git records: kiln checked the files out, under its own umask.
+    pub(crate) git_modes: bool,
 }
 
 impl std::fmt::Debug for ContextTree {
@@ -119,7 +121,13 @@ impl ContextTree {
             view: Arc::new(view),
             stats,
             ignore,
+            git_modes: false,
         })
+    }
+
+    /// The same tree, with modes as git records them.
+    pub(crate) fn with_git_modes(self, git_modes: bool) -> ContextTree {
+        ContextTree { git_modes, ..self }
     }
 
     fn for_frontend(&self) -> frontend::Context {

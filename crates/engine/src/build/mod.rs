@@ -7,6 +7,7 @@ mod explain;
 mod handle;
 mod prepare;
 mod session;
+mod unmatched;
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,7 @@ use crate::request::{
 };
 use crate::resolve::Resolver;
 use crate::{Engine, answers, unix_now};
-pub(crate) use compile::Compiled;
+pub(crate) use compile::{Compiled, inside};
 use session::SessionParts;
 
 /// What a build came to.
@@ -70,7 +71,13 @@ impl Engine {
         let prepared = prepare::prepare(self, &request)?;
         let contexts = &prepared.contexts;
         let resolver = Resolver::new(&self.store, &self.net, request.pull, &contexts.layouts);
-        let compiled = compile::compile(&prepared.source, &request, contexts, &resolver)?;
+        let mut compiled = compile::compile(&prepared.source, &request, contexts, &resolver)?;
+        if request.call == Call::Check {
+            let found = contexts.trees().flat_map(|tree| unmatched::check(tree));
+            let checks = &prepared.source.file.checks;
+            let found = checks.apply(&prepared.source.file, found.collect());
+            compiled.warnings.diagnostics.extend(found);
+        }
         if request.call != Call::Build {
             return Ok(answers::answer(
                 request.call,

@@ -38,10 +38,13 @@ impl Prepared {
 }
 
 /// A context's directory, and what of the request it changes.
+#[derive(Default)]
 struct Main {
     root: Option<PathBuf>,
     /// The directory is the user's own: its ignore file counts, and digests are remembered.
     own: bool,
+    /// kiln checked it out itself.
+    git: bool,
     /// A Dockerfile that came in place of a context.
     dockerfile: Option<Vec<u8>>,
 }
@@ -49,7 +52,13 @@ struct Main {
 /// Finds contexts and Dockerfile.
 pub(crate) fn prepare(engine: &Engine, request: &BuildRequest) -> Result<Prepared, BuildError> {
     let main = main_context(engine, request)?;
-    let source = match main.dockerfile {
+    let inline = match (&request.dockerfile, main.dockerfile) {
+        (DockerfileSource::Path(path), _) if is_http(path) => {
+            Some(download_dockerfile(engine, &path.to_string_lossy())?)
+        }
+        (_, bytes) => bytes,
+    };
+    let source = match inline {
         Some(bytes) => {
             let inline = BuildRequest {
                 dockerfile: DockerfileSource::Inline(bytes),
@@ -66,11 +75,10 @@ pub(crate) fn prepare(engine: &Engine, request: &BuildRequest) -> Result<Prepare
         } else {
             None
         };
-        contexts.main = Some(Arc::new(ContextTree::open(
-            root,
-            ignore,
-            stats(engine, root, main.own),
-        )?));
+        contexts.main = Some(Arc::new(
+            ContextTree::open(root, ignore, stats(engine, root, main.own))?
+                .with_git_modes(main.git),
+        ));
     }
     for (name, context) in &request.named_contexts {
         named_context(engine, &mut contexts, name, context)?;
@@ -99,17 +107,8 @@ fn stats(engine: &Engine, root: &Path, own: bool) -> Option<Arc<StatIndex>> {
 }
 
 fn main_context(engine: &Engine, request: &BuildRequest) -> Result<Main, BuildError> {
-    let remote = |root| Main {
-        root: Some(root),
-        own: false,
-        dockerfile: None,
-    };
     match &request.context {
-        Context::Empty => Ok(Main {
-            root: None,
-            own: false,
-            dockerfile: None,
-        }),
+        Context::Empty => Ok(Main::default()),
         Context::Directory(path) => {
             let failed = |source: std::io::Error| BuildError::Context {
                 context: path.display().to_string(),
@@ -121,10 +120,14 @@ fn main_context(engine: &Engine, request: &BuildRequest) -> Result<Main, BuildEr
             Ok(Main {
                 root: Some(path.clone()),
                 own: true,
-                dockerfile: None,
+                ..Main::default()
             })
         }
-        Context::Git(url) => Ok(remote(git(engine, request, url)?)),
+        Context::Git(url) => Ok(Main {
+            root: Some(git(engine, request, url)?),
+            git: true,
+            ..Main::default()
+        }),
         Context::Stream(file) => {
             archive_or_dockerfile(engine, request, "standard input", &mut &**file)
         }
@@ -156,7 +159,33 @@ fn git(engine: &Engine, request: &BuildRequest, url: &str) -> Result<PathBuf, Bu
     let commit = git_remote::resolve(&source, &access).map_err(|error| failed(error.into()))?;
     git_remote::checkout(&source, &commit, &access, &directory)
         .map_err(|error| failed(error.into()))?;
-    Ok(directory.join(&source.subdir))
+    // A link in a stranger's repository does not lead out of it.
+    compile::inside(&directory, source.subdir.as_bytes()).map_err(|error| failed(error.into()))
+}
+
+fn is_http(path: &Path) -> bool {
+    path.starts_with("http:") || path.starts_with("https:")
+}
+
+/// More bytes are no Dockerfile.
+const LARGEST_DOCKERFILE: u64 = 16 << 20;
+
+/// Reads what is at a URL as a Dockerfile.
+fn download_dockerfile(engine: &Engine, url: &str) -> Result<Vec<u8>, BuildError> {
+    read_dockerfile(&download(engine, url)?, url)
+}
+
+fn read_dockerfile(file: &File, name: &str) -> Result<Vec<u8>, BuildError> {
+    let mut bytes = Vec::new();
+    file.take(LARGEST_DOCKERFILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| context_error(name)(error.into()))?;
+    if bytes.len() as u64 > LARGEST_DOCKERFILE {
+        return Err(BuildError::request(format!(
+            "{name} is no archive, and too large for a Dockerfile"
+        )));
+    }
+    Ok(bytes)
 }
 
 /// Downloads a context into a file without a name.
@@ -212,15 +241,11 @@ fn archive_or_dockerfile(
         len,
     };
     if !layer::apply::is_archive(&content).map_err(|error| failed(error.into()))? {
-        let mut bytes = Vec::new();
-        (&*content.file)
-            .read_to_end(&mut bytes)
-            .map_err(|error| failed(error.into()))?;
+        let bytes = read_dockerfile(&content.file, name)?;
         return match &request.dockerfile {
             DockerfileSource::Default => Ok(Main {
-                root: None,
-                own: false,
                 dockerfile: Some(bytes),
+                ..Main::default()
             }),
             _ => Err(BuildError::request(format!(
                 "{name} is no archive, so it is the Dockerfile: --file cannot name another"
@@ -237,8 +262,7 @@ fn archive_or_dockerfile(
         .map_err(|error| failed(error.into()))?;
     Ok(Main {
         root: Some(root),
-        own: false,
-        dockerfile: None,
+        ..Main::default()
     })
 }
 
@@ -277,9 +301,8 @@ fn named_context(
             let root = main
                 .root
                 .ok_or_else(|| BuildError::request(format!("{url} is no archive")))?;
-            contexts
-                .named
-                .insert(name.into(), Arc::new(ContextTree::open(&root, None, None)?));
+            let tree = ContextTree::open(&root, None, None)?;
+            contexts.named.insert(name.into(), Arc::new(tree));
         }
     }
     Ok(())

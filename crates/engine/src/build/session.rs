@@ -42,6 +42,8 @@ pub(crate) struct Session<'e> {
     pub(crate) now: Time,
     /// What tells this project's steps from those of others, to explain misses.
     pub(crate) project: String,
+    /// What http sources are in this build, whatever other builds download meanwhile.
+    pub(crate) downloads: Mutex<HashMap<VertexIndex, step::http::Seen>>,
     checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
     tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
     /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
@@ -102,6 +104,7 @@ impl<'e> Session<'e> {
             jobs,
             now: step::file::now(),
             project,
+            downloads: Mutex::default(),
             checksums: Mutex::default(),
             tails: Mutex::default(),
             read,
@@ -264,8 +267,8 @@ impl<'e> Session<'e> {
 
     fn origin(&self, handle: &Handle) -> Origin {
         match handle {
-            Handle::Context(_) => Origin::Context {
-                git_modes: self.request.git_modes,
+            Handle::Context(tree) => Origin::Context {
+                git_modes: self.request.git_modes || tree.git_modes,
             },
             Handle::Layers(_) => Origin::Tree,
         }

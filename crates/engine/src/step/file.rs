@@ -300,38 +300,30 @@ pub(crate) fn mount_path(vertex: &Vertex, input: usize) -> String {
     }
 }
 
-/// A layer with what a mount of a context shows, at the path where the context has it.
+/// A layer with what a mount of a context shows, at the path where the context has it: the very
+/// files that were hashed for the step's key.
 pub(crate) fn mounted(
     session: &Session<'_>,
     index: VertexIndex,
     input: usize,
     handle: &Handle,
 ) -> Result<store::LayerId, StepError> {
+    let failed = "lay out a mounted context";
     let path = mount_path(session.vertex(index), input);
-    let view = session.view(handle)?;
-    let naming = if path.is_empty() {
-        layer::select::Naming::Contents
-    } else {
-        layer::select::Naming::Parents
-    };
-    let origin = Origin::Context {
-        git_modes: session.request.git_modes,
-    };
-    let selector = layer::select::Selector {
-        paths: vec![path.into_bytes()],
-        exclude: None,
-        naming,
-        origin,
-    };
-    let checksum =
-        layer::checksum::checksum(&*view, &selector, &effect(session.vertex(index), input)?)
-            .map_err(|error| source_error(session, index, input, handle, error))?;
+    let selection = session.selection(index, input, handle)?;
+    let root = selection
+        .matches()
+        .first()
+        .map(|found| found.node().clone());
+    let is_dir = root
+        .as_ref()
+        .is_some_and(|node| node.kind == layer::Kind::Directory);
     let copy = copy::Copy {
-        view,
-        selection: checksum.selection,
+        view: session.view(handle)?,
+        selection,
         target: copy::Target {
-            dest: Vec::new(),
-            dest_is_dir: true,
+            dest: path.clone().into_bytes(),
+            dest_is_dir: is_dir,
             mode: None,
             follow_links: false,
         },
@@ -339,8 +331,17 @@ pub(crate) fn mounted(
         reset_owner: true,
         archives: Vec::new(),
     };
-    let changes = copy::plan(None, vec![Action::Copy(copy)], session.now)
-        .map_err(StepError::failed("lay out a mounted context"))?;
+    let mut changes = copy::plan(None, vec![Action::Copy(copy)], session.now)
+        .map_err(StepError::failed(failed))?;
+    let path = layer::RelPath::clamp(path.as_bytes()).map_err(StepError::failed(failed))?;
+    for (place, change) in &mut changes {
+        // A copy makes its destination anew; a mount shows the directory itself.
+        if let (true, layer::Change::Put { node, .. }, Some(root)) = (*place == path, change, &root)
+            && is_dir
+        {
+            node.metadata.mode = root.metadata.mode;
+        }
+    }
     session.layers.write(&changes)
 }
 

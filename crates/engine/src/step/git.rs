@@ -8,7 +8,7 @@ use layer::HostView;
 use layer::copy::{self, Action};
 use layer::select::{Naming, Origin, Selector, select};
 
-use crate::build::{Handle, Session};
+use crate::build::{self, Handle, Session};
 use crate::error::StepError;
 use crate::git_remote::{self, Access};
 use crate::request::SecretSource;
@@ -31,10 +31,9 @@ pub(crate) fn execute(session: &Session<'_>, source: &GitSource) -> Result<Handl
         .map_err(StepError::failed(failed()))?;
     git_remote::checkout(source, &commit, &access, &directory)
         .map_err(StepError::failed(failed()))?;
-    Ok(Handle::layers([whole_directory(
-        session,
-        &directory.join(&source.subdir),
-    )?]))
+    let root =
+        build::inside(&directory, source.subdir.as_bytes()).map_err(StepError::failed(failed()))?;
+    Ok(Handle::layers([whole_directory(session, &root)?]))
 }
 
 /// A directory of the machine as a layer of its own, owned by root.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use graph::HttpSource;
 use layer::{Change, Content, Data, Kind, Metadata, Node, RelPath, Time};
@@ -18,7 +18,7 @@ use crate::request::SecretSource;
 
 /// What the store remembers of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+pub(crate) struct Seen {
     digest: Digest,
     etag: Option<String>,
     modified: Option<String>,
@@ -36,6 +36,11 @@ pub(crate) fn identity(
         return Ok(String::new());
     }
     let seen = bring(session, index, source)?;
+    session
+        .downloads
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(index, seen.clone());
     Ok(format!(
         "{} {}",
         seen.digest,
@@ -50,9 +55,19 @@ pub(crate) fn execute(
     source: &HttpSource,
 ) -> Result<Handle, StepError> {
     let failed = || format!("download {}", source.url);
-    let seen = match known(session, source)? {
+    let keyed = session
+        .downloads
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&index)
+        .cloned();
+    let seen = match keyed {
+        // The key speaks of these bytes.
         Some(seen) => seen,
-        None => bring(session, index, source)?,
+        None => match known(session, source)? {
+            Some(seen) => seen,
+            None => bring(session, index, source)?,
+        },
     };
     let blob = session
         .store
