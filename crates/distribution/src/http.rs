@@ -41,20 +41,29 @@ pub(crate) fn client(
             .cloned()
             .fold(builder, ClientBuilder::identity)
     };
-    let with_system = builder()
-        .tls_certs_merge(authorities.iter().cloned())
-        .build();
-    with_system
+    trusting(builder, &authorities).map_err(|error| RegistryFailure::Client {
+        what: error.without_url().to_string(),
+    })
+}
+
+/// Makes a client that trusts the machine's certificate authorities and these. A machine without
+/// any (an image made from scratch) would get no client at all, not even for plain HTTP: there it
+/// trusts Mozilla's.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn trusting(
+    builder: impl Fn() -> ClientBuilder,
+    authorities: &[Certificate],
+) -> reqwest::Result<reqwest::Client> {
+    let authorities = || authorities.iter().cloned();
+    builder()
+        .tls_certs_merge(authorities())
+        .build()
         .or_else(|_| {
-            // A machine without certificates (an image made from scratch): bring our own.
             let own = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
             let own = own.iter().filter_map(|der| Certificate::from_der(der).ok());
-            builder()
-                .tls_certs_only(own.chain(authorities.iter().cloned()))
-                .build()
-        })
-        .map_err(|error| RegistryFailure::Client {
-            what: error.without_url().to_string(),
+            builder().tls_certs_only(own.chain(authorities())).build()
         })
 }
 

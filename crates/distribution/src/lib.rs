@@ -28,6 +28,7 @@ pub use config::{ClientOptions, KeyPair, Registries, RegistryConfig, RetryNotice
 pub use credentials::{Credential, Credentials, CredentialsError, DockerConfig, Secret};
 pub use endpoint::BadAddress;
 pub use error::{DigestMismatch, RegistryFailure, RegistryMessage, RequestError};
+pub use http::trusting;
 pub use layout::LayoutError;
 pub use registry::{BlobSource, Pushed};
 pub use repository::{

@@ -157,12 +157,14 @@ impl Net {
         if let Some(client) = self.http.get() {
             return Ok(client);
         }
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .read_timeout(STALL)
-            .build()
-            .map_err(|source| DownloadError::Request {
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT)
+                .read_timeout(STALL)
+        };
+        let client =
+            distribution::trusting(builder, &[]).map_err(|source| DownloadError::Request {
                 url: url.into(),
                 source,
             })?;
