@@ -53,6 +53,11 @@ pub(crate) fn layout_origin(path: &Path) -> String {
     format!("{LAYOUT}{}", path.display())
 }
 
+/// Whether a place of layers is an OCI layout of this machine.
+pub(crate) fn is_layout(origin: &str) -> bool {
+    origin.starts_with(LAYOUT)
+}
+
 /// Downloads on behalf of one call of the engine.
 #[derive(Clone)]
 pub(crate) struct Fetcher<'e> {

@@ -4,7 +4,7 @@
 //! Layers of images that were resolved but not downloaded have names already; [`Layers::ensure`]
 //! brings them in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -31,6 +31,8 @@ pub(crate) struct Layers<'e> {
     fetcher: Fetcher<'e>,
     /// The steps that bring layers in, to show progress under.
     steps: Mutex<HashMap<LayerId, VertexDigest>>,
+    /// Layers of images that a build stands on; without a build, all that have layer bytes.
+    images: Option<HashSet<LayerId>>,
     stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
 }
 
@@ -52,6 +54,7 @@ impl<'e> Layers<'e> {
             mounting,
             fetcher,
             steps: Mutex::default(),
+            images: None,
             stacks: Mutex::default(),
         }
     }
@@ -60,6 +63,20 @@ impl<'e> Layers<'e> {
     pub(crate) fn belong_to(&self, layers: &[LayerId], step: VertexDigest) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.extend(layers.iter().map(|&id| (id, step)));
+    }
+
+    /// Says which layers came with images. The others are steps' results, be they made here or
+    /// imported from a cache.
+    pub(crate) fn know_images(&mut self, layers: HashSet<LayerId>) {
+        self.images = Some(layers);
+    }
+
+    /// Whether a layer came with an image.
+    pub(crate) fn is_of_image(&self, id: LayerId) -> bool {
+        match &self.images {
+            Some(images) => images.contains(&id),
+            None => id.diff_id().is_some(),
+        }
     }
 
     /// Whether every layer is in the store.
@@ -347,7 +364,8 @@ impl<'e> Layers<'e> {
             .store
             .origin(id)
             .map_err(StepError::failed(failed()))?
-            .filter(|_| !force);
+            // A cache keeps what steps made in one form; an image that asks for another gets it.
+            .filter(|_| !force && (self.is_of_image(id) || compression == Compression::GZIP));
         let (descriptor, repositories) = match origin {
             Some(origin) => (origin.blob, origin.repositories),
             None => {

@@ -30,6 +30,7 @@ mod machine;
 mod mounting;
 mod net;
 mod process;
+mod remote_cache;
 pub mod request;
 mod resolve;
 mod step;

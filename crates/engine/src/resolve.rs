@@ -1,7 +1,7 @@
 //! From references to images: the store first, then registries and layouts. What was found is
 //! remembered in the store, so that the next build asks nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -195,6 +195,12 @@ impl<'e> Resolver<'e> {
             .iter()
             .map(|layer| layer.id)
             .collect()
+    }
+
+    /// Names of the layers of all images that were resolved.
+    pub(crate) fn all_layers(&self) -> HashSet<LayerId> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.values().flatten().map(|layer| layer.id).collect()
     }
 
     /// Digest of an image's whole tree; `None` for one without layers.

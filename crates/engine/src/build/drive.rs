@@ -280,6 +280,14 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
     }
 
     fn outcome(mut self, targets: &[VertexIndex]) -> Result<Vec<Handle>, BuildError> {
+        for vertex in 0..self.reported.len() {
+            let vertex = VertexIndex(vertex);
+            if let (Some(Status::Keyed), Some(key)) =
+                (self.solver.status(vertex), self.solver.key(vertex))
+            {
+                self.session.note_keyed(vertex, key);
+            }
+        }
         if let Some((&vertex, _)) = self.errors.first_key_value()
             && let Some(error) = self.errors.remove(&vertex)
         {

@@ -28,6 +28,7 @@ use crate::event::{EventKind, Events};
 use crate::export::{self, files, layout, push, shipment};
 use crate::fetch::Fetcher;
 use crate::layers::Layers;
+use crate::remote_cache::{Export, Recorder, RemoteCaches};
 use crate::request::{
     BuildRequest, Call, Destination, Output, OutputKind, Timestamp as TimePolicy,
 };
@@ -101,7 +102,7 @@ impl Engine {
             cancel: cancel.clone(),
         };
         let layers = Layers::new(&self.store, self.mounting(), fetcher);
-        let (chains, layers) = build.solve(layers, events, cancel)?;
+        let (chains, layers, recorder) = build.solve(layers, events, cancel)?;
         for tree in contexts.trees() {
             if let Some(stats) = &tree.stats {
                 // Without it the next build reads more; nothing else changes.
@@ -109,6 +110,14 @@ impl Engine {
             }
         }
         let outcome = build.export(&layers, &chains, events)?;
+        if let Some(recorder) = recorder {
+            let times = build.times()?;
+            let export = Export::new(&self.net, &layers, &chains, times, recorder, events);
+            request
+                .cache_to
+                .iter()
+                .try_for_each(|to| export.write(to))?;
+        }
         self.settle_later();
         Ok(outcome)
     }
@@ -126,10 +135,10 @@ impl<'b> Build<'b> {
     /// Solves for the layers of every image: the target's, and those of each history entry.
     fn solve(
         &self,
-        layers: Layers<'b>,
+        mut layers: Layers<'b>,
         events: &Events,
         cancel: &Cancel,
-    ) -> Result<(Vec<Vec<LayerId>>, Layers<'b>), BuildError> {
+    ) -> Result<(Vec<Vec<LayerId>>, Layers<'b>, Option<Recorder>), BuildError> {
         let definition = &self.compiled.definition;
         let edges: Vec<_> = self
             .compiled
@@ -149,8 +158,12 @@ impl<'b> Build<'b> {
                 });
             }
         }
+        layers.know_images(self.resolver.all_layers());
+        let times = self.times()?;
+        let (store, net) = (&self.engine.store, &self.engine.net);
+        let places = &self.request.cache_from;
         let session = Session::new(SessionParts {
-            store: &self.engine.store,
+            store,
             helper: &self.engine.helper,
             layers,
             resolver: self.resolver,
@@ -160,6 +173,8 @@ impl<'b> Build<'b> {
             events: events.clone(),
             cancel: cancel.clone(),
             project: self.prepared.project.clone(),
+            times,
+            remote: RemoteCaches::new(store, net, places, times, events.clone()),
         });
         let targets: Vec<VertexIndex> =
             edges.iter().map(|edge| VertexIndex(edge.index())).collect();
@@ -175,7 +190,8 @@ impl<'b> Build<'b> {
                 None => Vec::new(),
             });
         }
-        Ok((chains, session.into_layers()))
+        let (layers, recorder) = session.into_layers();
+        Ok((chains, layers, recorder))
     }
 
     fn export(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use graph::{Definition, InputKey, Op, Source, Vertex, VertexDigest};
 use layer::checksum::Checksum;
 use layer::select::{Origin, Selection};
-use layer::{Time, View};
+use layer::{Time, Times, View};
 use runtime::Helper;
 use solver::{
     CacheKey, CacheUse, How, KeyHasher, KeyParts, Plan, PlanInput, PlanVertex, VertexIndex,
@@ -21,6 +21,7 @@ use crate::diagnose::{Excerpt, Span};
 use crate::error::{BuildError, StepError};
 use crate::event::{Events, MissReason};
 use crate::layers::Layers;
+use crate::remote_cache::{Recorder, RemoteCaches, SeenResult};
 use crate::request::{BuildRequest, Entitlement, RunNetwork};
 use crate::resolve::Resolver;
 use crate::step;
@@ -44,6 +45,14 @@ pub(crate) struct Session<'e> {
     pub(crate) project: String,
     /// What http sources are in this build, whatever other builds download meanwhile.
     pub(crate) downloads: Mutex<HashMap<VertexIndex, step::http::Seen>>,
+    /// Times in the layers that this build writes.
+    times: Times,
+    remote: RemoteCaches<'e>,
+    /// What the caches that this build is exported to will hold; `None` without any.
+    recorder: Option<Recorder>,
+    /// Keys that were looked up and not found. A step under any other key executes whatever the
+    /// store has.
+    missed: Mutex<HashSet<CacheKey>>,
     checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
     tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
     /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
@@ -62,6 +71,8 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) events: Events,
     pub(crate) cancel: Cancel,
     pub(crate) project: String,
+    pub(crate) times: Times,
+    pub(crate) remote: RemoteCaches<'e>,
 }
 
 /// Steps mostly wait for the processes they run, so there may be more of them than cores.
@@ -80,6 +91,8 @@ impl<'e> Session<'e> {
             events,
             cancel,
             project,
+            times,
+            remote,
         } = parts;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or(LEAST_JOBS.max(2 * cores)).max(1);
@@ -105,15 +118,19 @@ impl<'e> Session<'e> {
             now: step::file::now(),
             project,
             downloads: Mutex::default(),
+            times,
+            remote,
+            recorder: (!request.cache_to.is_empty()).then(Recorder::default),
+            missed: Mutex::default(),
             checksums: Mutex::default(),
             tails: Mutex::default(),
             read,
         }
     }
 
-    /// The layers, for what comes after the build.
-    pub(super) fn into_layers(self) -> Layers<'e> {
-        self.layers
+    /// The layers, for what comes after the build, and what is to be exported to caches.
+    pub(super) fn into_layers(self) -> (Layers<'e>, Option<Recorder>) {
+        (self.layers, self.recorder)
     }
 
     /// The graph as the solver sees it.
@@ -189,7 +206,14 @@ impl<'e> Session<'e> {
             .store
             .link(&store_key(link))
             .map_err(StepError::failed("look up a link in the cache"))?;
-        Ok(found.map(|key| CacheKey::from_bytes(*key.as_bytes())))
+        let sum = match found {
+            Some(key) => Some(CacheKey::from_bytes(*key.as_bytes())),
+            None => self.remote.link(link),
+        };
+        if let (Some(sum), Some(recorder)) = (sum, &self.recorder) {
+            recorder.link(link, sum);
+        }
+        Ok(sum)
     }
 
     pub(super) fn lookup_result(
@@ -203,11 +227,99 @@ impl<'e> Session<'e> {
             let there = !self.is_read(index) || self.layers.present(&layers)?;
             return Ok(there.then(|| Handle::layers(layers)));
         }
+        let found = match self.stored(key)? {
+            Some(record) => {
+                self.record(index, key, &record.layers, record.inputs);
+                Some(Handle::layers(record.layers))
+            }
+            None => self.import(index, key)?,
+        };
+        if found.is_none() {
+            self.missed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key);
+        }
+        Ok(found)
+    }
+
+    /// The store's result under a key.
+    fn stored(&self, key: CacheKey) -> Result<Option<ResultRecord>, StepError> {
         let found = self
             .store
             .result(&store_key(key))
             .map_err(StepError::failed("look up a result in the cache"))?;
-        Ok(found.map(|record| Handle::layers(record.layers)))
+        Ok(found.filter(|record| self.fits_times(&record.layers)))
+    }
+
+    /// An imported cache's result under a key, kept as the store's own from now on.
+    fn import(&self, index: VertexIndex, key: CacheKey) -> Result<Option<Handle>, StepError> {
+        let Some(imported) = self.remote.result(key)? else {
+            return Ok(None);
+        };
+        self.record(index, key, &imported.layers, imported.inputs.clone());
+        explain::remember(self, index, key, &imported.inputs);
+        self.keep(index, key, &imported.layers, imported.inputs);
+        Ok(Some(Handle::Layers(imported.layers)))
+    }
+
+    /// Layers out of an imported cache have the times of the build that exported them, for good.
+    /// Only those of the default policy can be told from what was asked, so that they may be kept
+    /// for, and taken by, builds of that policy alone.
+    fn fits_times(&self, layers: &[LayerId]) -> bool {
+        self.times == Times::Layer
+            || layers
+                .iter()
+                .all(|&id| id.diff_id().is_none() || self.layers.is_of_image(id))
+    }
+
+    /// Writes a result into the store. The cache is a help: a build that cannot write to it still
+    /// has its results.
+    fn keep(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        layers: &[LayerId],
+        inputs: Vec<(String, String)>,
+    ) {
+        if !self.fits_times(layers) {
+            return;
+        }
+        let record = ResultRecord {
+            layers: layers.to_vec(),
+            inputs,
+            description: self.vertex(index).meta.name.clone(),
+            created: u64::try_from(self.now.seconds).unwrap_or(0),
+        };
+        drop(self.store.save_result(&store_key(key), &record));
+    }
+
+    fn record(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        layers: &[LayerId],
+        inputs: Vec<(String, String)>,
+    ) {
+        if let Some(recorder) = &self.recorder {
+            let result = SeenResult {
+                layers: layers.to_vec(),
+                inputs,
+                description: self.vertex(index).meta.name.clone(),
+            };
+            recorder.result(key, result);
+        }
+    }
+
+    /// Takes note of a result that only its key was needed of, for caches that are exported to.
+    pub(super) fn note_keyed(&self, index: VertexIndex, key: CacheKey) {
+        let is_step = matches!(self.vertex(index).op, Op::Exec(_) | Op::File(_));
+        if self.recorder.is_some()
+            && is_step
+            && let Ok(Some(record)) = self.stored(key)
+        {
+            self.record(index, key, &record.layers, record.inputs);
+        }
     }
 
     /// Whether this build looks into the layers of a vertex, and does not only pass them on.
@@ -216,7 +328,9 @@ impl<'e> Session<'e> {
     }
 
     pub(super) fn save_link(&self, link: CacheKey, sum: CacheKey) {
-        // The cache is a help: a build that cannot write to it still has its results.
+        if let Some(recorder) = &self.recorder {
+            recorder.link(link, sum);
+        }
         drop(self.store.save_link(&store_key(link), &store_key(sum)));
     }
 
@@ -234,14 +348,10 @@ impl<'e> Session<'e> {
         if matches!(vertex.op, Op::Source(Source::Image(_))) {
             return;
         }
-        let record = ResultRecord {
-            layers: layers.to_vec(),
-            inputs: explain::key_inputs(self, index, parts),
-            description: vertex.meta.name.clone(),
-            created: u64::try_from(self.now.seconds).unwrap_or(0),
-        };
-        explain::remember(self, index, key, &record.inputs);
-        drop(self.store.save_result(&store_key(key), &record));
+        let inputs = explain::key_inputs(self, index, parts);
+        explain::remember(self, index, key, &inputs);
+        self.record(index, key, layers, inputs.clone());
+        self.keep(index, key, layers, inputs);
     }
 
     /// Why a vertex executes, as far as earlier builds tell.
@@ -354,46 +464,48 @@ impl<'e> Session<'e> {
             Op::Merge => merge(inputs),
             Op::Diff => diff(inputs),
             Op::Source(Source::Git(git)) => {
-                self.in_flight(vertex, key, || step::git::execute(self, git))
+                self.in_flight(index, key, || step::git::execute(self, git))
             }
             Op::Source(Source::Http(http)) => {
-                self.in_flight(vertex, key, || step::http::execute(self, index, http))
+                self.in_flight(index, key, || step::http::execute(self, index, http))
             }
-            Op::Exec(exec) => self.in_flight(vertex, key, || {
+            Op::Exec(exec) => self.in_flight(index, key, || {
                 step::exec::execute(self, index, exec, inputs)
             }),
             Op::File(op) => {
-                self.in_flight(vertex, key, || step::file::execute(self, index, op, inputs))
+                self.in_flight(index, key, || step::file::execute(self, index, op, inputs))
             }
         }
     }
 
     fn in_flight(
         &self,
-        vertex: &Vertex,
+        index: VertexIndex,
         key: CacheKey,
         work: impl FnOnce() -> Result<Handle, StepError>,
     ) -> Result<Handle, StepError> {
-        let waited = || StepError::failed(format!("wait for another build's {}", vertex.meta.name));
         let name = format!("result {}", store_key(key));
-        let cancelled = || self.cancel.is_cancelled();
-        let flight = self.store.flight(&name, &cancelled).map_err(waited())?;
-        // Somebody else may have made it between our look and our flight.
-        if !vertex.meta.no_cache
-            && let Some(record) = self.store.result(&store_key(key)).map_err(waited())?
-        {
+        let attempt = format!("wait for another build's {}", self.vertex(index).meta.name);
+        let flight = self
+            .store
+            .flight(&name, &|| self.cancel.is_cancelled())
+            .map_err(|error| match self.cancel.is_cancelled() {
+                true => StepError::Cancelled,
+                false => StepError::failed(attempt)(error),
+            })?;
+        // Another build may have made it between the look-up and here.
+        let was_missed = self
+            .missed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&key);
+        if was_missed && let Some(record) = self.stored(key)? {
             return Ok(Handle::layers(record.layers));
         }
         let result = work()?;
-        // Saved before the flight ends, so that whoever waited finds it.
+        // Saved before the flight ends, so that whoever waits finds it.
         if let Handle::Layers(layers) = &result {
-            let record = ResultRecord {
-                layers: layers.to_vec(),
-                inputs: Vec::new(),
-                description: vertex.meta.name.clone(),
-                created: u64::try_from(self.now.seconds).unwrap_or(0),
-            };
-            drop(self.store.save_result(&store_key(key), &record));
+            self.keep(index, key, layers, Vec::new());
         }
         drop(flight);
         Ok(result)
