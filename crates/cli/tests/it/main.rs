@@ -16,6 +16,7 @@ mod images;
 mod input;
 mod outputs;
 mod platforms;
+mod remote_cache;
 mod reproducible;
 mod rootless;
 mod run;

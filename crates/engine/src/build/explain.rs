@@ -2,13 +2,17 @@
 
 use graph::Op;
 use solver::{CacheKey, KeyHasher, KeyPart, KeyParts, VertexIndex};
-use store::StepRecord;
+use store::{InputChange, StepRecord};
 
 use super::session::{Session, store_key};
 use crate::event::{ChangedInput, MissReason};
 
 /// Characters of a value that are kept; a longer one is represented by its digest.
 const LONGEST: usize = 120;
+/// Bytes of a file's digest that are kept: enough to tell versions of one file apart.
+const DIGEST_BYTES: usize = 6;
+/// The name of an input that counts by its key. Its value is the key and the step's name.
+const BASE: &str = "base";
 /// Changed inputs that are named.
 const MOST: usize = 8;
 
@@ -19,11 +23,7 @@ pub(super) fn key_inputs(
     parts: &KeyParts,
 ) -> Vec<(String, String)> {
     let vertex = session.vertex(index);
-    let op = graph::op_inputs_for_explain(&vertex.op);
-    let mut list: Vec<(String, String)> = op
-        .into_iter()
-        .map(|(name, value)| (name, shortened(value)))
-        .collect();
+    let mut list = op_inputs(&vertex.op);
     for (input, part) in parts.inputs.iter().enumerate() {
         let from = vertex
             .inputs
@@ -31,13 +31,14 @@ pub(super) fn key_inputs(
             .map(|input| session.definition.vertex(input.edge));
         let name = from.map_or_else(String::new, |vertex| vertex.meta.name.clone());
         match part {
-            KeyPart::Chained(key) => list.push((format!("base {name}"), short(key))),
+            KeyPart::Chained(key) => list.push((BASE.into(), format!("{} {name}", short(key)))),
             KeyPart::Content(sum) => match session.known_checksum(index, input) {
                 Some(checksum) => list.extend(checksum.inputs.0.iter().map(|input| {
                     let whole = if input.whole { " (whole)" } else { "" };
                     let digest: String = input
                         .digest
                         .iter()
+                        .take(DIGEST_BYTES)
                         .map(|byte| format!("{byte:02x}"))
                         .collect();
                     (format!("{}{whole}", input.path), digest)
@@ -91,16 +92,75 @@ pub(super) fn why_missed(
         return Some(MissReason::Evicted);
     }
     let now = key_inputs(session, index, parts?);
-    let changes = before
-        .changes(&now)
-        .into_iter()
-        .take(MOST)
-        .map(|change| ChangedInput {
-            name: change.name,
-            before: change.before,
-            after: change.after,
-        });
-    Some(MissReason::Changed(changes.collect()))
+    Some(MissReason::Changed(for_people(before.changes(&now))))
+}
+
+/// The changes that a person can act on: another instruction tells all; a step before this one
+/// counts only when nothing nearer changed.
+fn for_people(mut changes: Vec<InputChange>) -> Vec<ChangedInput> {
+    if let Some(instruction) = changes.iter().position(|change| change.name == "instruction") {
+        changes = vec![changes.swap_remove(instruction)];
+    }
+    if changes.iter().any(|change| change.name != BASE) {
+        changes.retain(|change| change.name != BASE);
+    }
+    changes.into_iter().take(MOST).map(changed_input).collect()
+}
+
+fn changed_input(change: InputChange) -> ChangedInput {
+    let InputChange {
+        name,
+        before,
+        after,
+    } = change;
+    if name != BASE {
+        return ChangedInput {
+            name,
+            before,
+            after,
+        };
+    }
+    let step = |value: Option<String>| value.and_then(|v| Some(v.split_once(' ')?.1.to_string()));
+    let (before, after) = (step(before), step(after));
+    match (before, after) {
+        (Some(before), Some(after)) if before != after => ChangedInput {
+            name: "the step before".into(),
+            before: Some(before),
+            after: Some(after),
+        },
+        (_, step) => ChangedInput {
+            name: format!("the result of {}", step.unwrap_or_default()),
+            before: None,
+            after: None,
+        },
+    }
+}
+
+/// What an operation's key is made of, in the words of the Dockerfile.
+fn op_inputs(op: &Op) -> Vec<(String, String)> {
+    let mut list = Vec::new();
+    if let Op::Exec(exec) = op {
+        let command = match exec.args.as_slice() {
+            [_, flag, script] if flag == "-c" => script.clone(),
+            args => args.join(" "),
+        };
+        list.push(("command".to_string(), shortened(command)));
+    }
+    for (name, value) in graph::op_inputs_for_explain(op) {
+        let name = match name.as_str() {
+            "op" => "instruction".into(),
+            "cwd" => "WORKDIR".into(),
+            "user" => "USER".into(),
+            "script.body" => "the here-document".into(),
+            _ if matches!(op, Op::Exec(_)) && name.starts_with("args[") => continue,
+            _ => match name.strip_prefix("env.") {
+                Some(variable) => format!("variable {variable}"),
+                None => name,
+            },
+        };
+        list.push((name, shortened(value)));
+    }
+    list
 }
 
 /// What tells a step from others across builds: its text in its stage, or else its place there.
@@ -133,4 +193,46 @@ fn shortened(value: String) -> String {
 
 fn short(key: &CacheKey) -> String {
     store_key(*key).to_string()[..12].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each change as `name: before → after`.
+    #[track_caller]
+    fn check(changes: &[(&str, Option<&str>, Option<&str>)], expected: &[&str]) {
+        let text = |text: &Option<&str>| text.map(str::to_string);
+        let changes = changes.iter().map(|(name, before, after)| InputChange {
+            name: name.to_string(),
+            before: text(before),
+            after: text(after),
+        });
+        let shown: Vec<String> = for_people(changes.collect())
+            .into_iter()
+            .map(|input| {
+                let side = |value: Option<String>| value.unwrap_or("-".into());
+                format!("{}: {} → {}", input.name, side(input.before), side(input.after))
+            })
+            .collect();
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_nearest_cause_is_told() {
+        let base = ("base", Some("aa [1/2] RUN a"), Some("bb [1/2] RUN a"));
+        check(&[base], &["the result of [1/2] RUN a: - → -"]);
+        check(
+            &[("base", Some("aa RUN a"), Some("bb RUN b"))],
+            &["the step before: RUN a → RUN b"],
+        );
+        check(
+            &[("/src/a", Some("1"), Some("2")), base],
+            &["/src/a: 1 → 2"],
+        );
+        check(
+            &[("command", None, Some("x")), ("instruction", Some("file"), Some("exec")), base],
+            &["instruction: file → exec"],
+        );
+    }
 }
