@@ -33,6 +33,7 @@ mod process;
 mod remote_cache;
 pub mod request;
 mod resolve;
+mod room;
 mod step;
 mod terminal;
 
@@ -154,6 +155,11 @@ impl Engine {
             max_size: options.max_size,
             min_free: options.min_free,
         })
+    }
+
+    /// The limits of the store.
+    fn room(&self) -> room::Room<'_> {
+        room::Room::new(&self.store, self.max_size, self.min_free)
     }
 
     /// How layers are mounted here.

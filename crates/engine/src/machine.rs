@@ -238,15 +238,7 @@ impl Engine {
     /// What a build leaves for afterwards: the configured limits, and a sync so that its results
     /// outlive a crash of the machine.
     pub(crate) fn settle_later(&self) {
-        if self.max_size.is_some() || self.min_free.is_some() {
-            let policy = PrunePolicy {
-                max_size: self.max_size,
-                min_free: self.min_free,
-                ..PrunePolicy::default()
-            };
-            // The next build tries again.
-            drop(self.store.prune(&policy, &|_| true));
-        }
+        self.room().after_writing();
         // Results that were not settled are verified, or made again, after a crash.
         drop(self.store.settle());
     }

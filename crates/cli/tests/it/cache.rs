@@ -152,3 +152,93 @@ fn an_interrupted_build_keeps_finished_steps() {
     let next = project.build();
     assert_eq!(next.executed().len(), 1, "{:?}", next.executed());
 }
+
+#[test]
+fn a_miss_says_what_changed() {
+    #[track_caller]
+    fn check(change: impl Fn(&Project), flags: &[&str], expected: &[&str]) {
+        let project = Project::with(
+            "FROM busybox\nARG X=1\nENV Y=1\nCOPY src /src\nRUN echo one $X\nRUN echo two\n",
+        );
+        project.write("src/a", "a");
+        project.write("src/b", "b");
+        let build = |flags: &[&str]| {
+            let mut arguments = vec!["build", "--progress", "plain"];
+            arguments.extend(flags);
+            arguments.push(".");
+            project.kiln(&arguments).success()
+        };
+        build(&[]);
+        change(&project);
+        let done = build(flags);
+        let misses: Vec<&str> = done
+            .stderr
+            .lines()
+            .filter(|line| line.contains("not in the cache") || line.contains("was not asked"))
+            .collect();
+        let all = misses.join("\n");
+        for text in expected {
+            assert!(all.contains(text), "no {text:?} in\n{all}");
+        }
+        assert_eq!(misses.len(), expected.len(), "{all}");
+    }
+    let replace = |from: &'static str, to: &'static str| {
+        move |project: &Project| {
+            let file = fs::read_to_string(project.path("Dockerfile")).unwrap();
+            project.write("Dockerfile", file.replace(from, to));
+        }
+    };
+    let nothing = |_: &Project| {};
+    let before = "the result of [2/4] COPY src /src changed";
+    check(
+        |p| p.write("src/a", "A"),
+        &[],
+        &["a changed (", before, "the result of [3/4]"],
+    );
+    check(
+        |p| p.write("src/new", "n"),
+        &[],
+        &["new is new", before, "the result of [3/4]"],
+    );
+    check(
+        |p| fs::remove_file(p.path("src/b")).unwrap(),
+        &[],
+        &["b is gone", before, "the result of [3/4]"],
+    );
+    check(
+        nothing,
+        &["--build-arg", "X=2"],
+        &["variable X changed (1 → 2)", "variable X changed (1 → 2)"],
+    );
+    check(
+        replace("ENV Y=1", "ENV Y=2"),
+        &[],
+        &["variable Y changed (1 → 2)", "variable Y changed (1 → 2)"],
+    );
+    check(
+        replace("echo two", "echo three"),
+        &[],
+        &["command changed (echo two → echo three)"],
+    );
+    check(nothing, &["--no-cache", "--explain"], &["--no-cache"; 3]);
+    check(nothing, &["--explain"], &[]);
+}
+
+#[test]
+fn no_cache_of_one_stage_only() {
+    let project = Project::with(
+        "FROM busybox AS a\nRUN echo a > /a\nFROM busybox AS b\nRUN echo b > /b\n\
+         FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+    );
+    project.build();
+    let flags = [
+        "build",
+        "--progress",
+        "plain",
+        "--no-cache-filter",
+        "b",
+        ".",
+    ];
+    let done = project.kiln(&flags).success();
+    assert_eq!(done.executed().len(), 1, "{:?}", done.executed());
+}

@@ -44,7 +44,7 @@ impl Project {
     /// A project with this Dockerfile whose store has the image `busybox`.
     pub(crate) fn with(dockerfile: &str) -> Project {
         let project = Project::new();
-        project.make_busybox();
+        project.busybox();
         project.write("Dockerfile", dockerfile);
         project
     }
@@ -136,7 +136,8 @@ impl Project {
         .stdout
     }
 
-    fn make_busybox(&self) {
+    /// Gives the store the image `busybox`.
+    pub(crate) fn busybox(&self) {
         let context = self.folder.path().join("busybox");
         fs::create_dir(&context).expect("made");
         fs::copy("/bin/busybox", context.join("busybox")).expect("busybox-static is installed");

@@ -98,7 +98,10 @@ pub(super) fn why_missed(
 /// The changes that a person can act on: another instruction tells all; a step before this one
 /// counts only when nothing nearer changed.
 fn for_people(mut changes: Vec<InputChange>) -> Vec<ChangedInput> {
-    if let Some(instruction) = changes.iter().position(|change| change.name == "instruction") {
+    if let Some(instruction) = changes
+        .iter()
+        .position(|change| change.name == "instruction")
+    {
         changes = vec![changes.swap_remove(instruction)];
     }
     if changes.iter().any(|change| change.name != BASE) {
@@ -212,7 +215,12 @@ mod tests {
             .into_iter()
             .map(|input| {
                 let side = |value: Option<String>| value.unwrap_or("-".into());
-                format!("{}: {} → {}", input.name, side(input.before), side(input.after))
+                format!(
+                    "{}: {} → {}",
+                    input.name,
+                    side(input.before),
+                    side(input.after)
+                )
             })
             .collect();
         assert_eq!(shown, expected);
@@ -231,7 +239,11 @@ mod tests {
             &["/src/a: 1 → 2"],
         );
         check(
-            &[("command", None, Some("x")), ("instruction", Some("file"), Some("exec")), base],
+            &[
+                ("command", None, Some("x")),
+                ("instruction", Some("file"), Some("exec")),
+                base,
+            ],
             &["instruction: file → exec"],
         );
     }

@@ -40,7 +40,7 @@ use session::SessionParts;
 /// What a build came to.
 #[derive(Clone, Debug)]
 pub struct BuildOutcome {
-    /// The image's id, unless only a question was asked.
+    /// The image's id, if there is an image: not for a question or `type=cacheonly`.
     pub image_id: Option<Digest>,
     /// What tags point to, if some output needed the image in its final form.
     pub descriptor: Option<Descriptor>,
@@ -109,7 +109,13 @@ impl Engine {
                 drop(stats.save());
             }
         }
-        let outcome = build.export(&layers, &chains, events)?;
+        let export = || build.export(&layers, &chains, events);
+        // What went to standard output cannot be taken back and written again.
+        let outcome = if build.writes_to_stdout() {
+            export()?
+        } else {
+            self.room().retried(export)?
+        };
         if let Some(recorder) = recorder {
             let times = build.times()?;
             let export = Export::new(&self.net, &layers, &chains, times, recorder, events);
@@ -174,6 +180,7 @@ impl<'b> Build<'b> {
             cancel: cancel.clone(),
             project: self.prepared.project.clone(),
             times,
+            room: self.engine.room(),
             remote: RemoteCaches::new(store, net, places, times, events.clone()),
         });
         let targets: Vec<VertexIndex> =
@@ -200,6 +207,13 @@ impl<'b> Build<'b> {
         chains: &[Vec<LayerId>],
         events: &Events,
     ) -> Result<BuildOutcome, BuildError> {
+        let outputs = self.outputs();
+        if outputs
+            .iter()
+            .all(|output| output.kind == OutputKind::CacheOnly)
+        {
+            return Ok(self.outcome(None, None, Vec::new()));
+        }
         let times = self.times()?;
         let created = self.created()?;
         let manifests = self
@@ -215,7 +229,6 @@ impl<'b> Build<'b> {
             created: unix_now(),
         };
         let names = self.names();
-        let outputs = self.outputs();
         let mut descriptor = None;
         for output in &outputs {
             let shipped = self.output(layers, output, &mut image, chains, &names, times, events)?;
@@ -237,14 +250,23 @@ impl<'b> Build<'b> {
                 })?,
             }
         }
-        Ok(BuildOutcome {
-            image_id: Some(image.id()),
+        Ok(self.outcome(Some(image.id()), descriptor, names))
+    }
+
+    fn outcome(
+        &self,
+        image_id: Option<Digest>,
+        descriptor: Option<Descriptor>,
+        names: Vec<Reference>,
+    ) -> BuildOutcome {
+        BuildOutcome {
+            image_id,
             descriptor,
             names,
             warnings: self.compiled.warnings.clone(),
             answer: None,
             answer_json: None,
-        })
+        }
     }
 
     fn names(&self) -> Vec<Reference> {
@@ -253,6 +275,22 @@ impl<'b> Build<'b> {
             names.extend(output.names.iter().cloned());
         }
         names
+    }
+
+    fn writes_to_stdout(&self) -> bool {
+        self.request.outputs.iter().any(|output| {
+            matches!(
+                &output.kind,
+                OutputKind::Oci {
+                    dest: Destination::Stdout,
+                    ..
+                } | OutputKind::Docker {
+                    dest: Destination::Stdout
+                } | OutputKind::Tar {
+                    dest: Destination::Stdout
+                }
+            )
+        })
     }
 
     /// The outputs that were asked for; the store, when there are none.

@@ -24,6 +24,7 @@ use crate::layers::Layers;
 use crate::remote_cache::{Recorder, RemoteCaches, SeenResult};
 use crate::request::{BuildRequest, Entitlement, RunNetwork};
 use crate::resolve::Resolver;
+use crate::room::Room;
 use crate::step;
 
 /// One build.
@@ -37,6 +38,7 @@ pub(crate) struct Session<'e> {
     pub(crate) contexts: &'e Contexts,
     pub(crate) events: Events,
     pub(crate) cancel: Cancel,
+    pub(crate) room: Room<'e>,
     /// How many steps run at once.
     pub(crate) jobs: usize,
     /// When the build began.
@@ -73,6 +75,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) project: String,
     pub(crate) times: Times,
     pub(crate) remote: RemoteCaches<'e>,
+    pub(crate) room: Room<'e>,
 }
 
 /// Steps mostly wait for the processes they run, so there may be more of them than cores.
@@ -93,6 +96,7 @@ impl<'e> Session<'e> {
             project,
             times,
             remote,
+            room,
         } = parts;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or(LEAST_JOBS.max(2 * cores)).max(1);
@@ -114,6 +118,7 @@ impl<'e> Session<'e> {
             contexts,
             events,
             cancel,
+            room,
             jobs,
             now: step::file::now(),
             project,
@@ -208,7 +213,13 @@ impl<'e> Session<'e> {
             .map_err(StepError::failed("look up a link in the cache"))?;
         let sum = match found {
             Some(key) => Some(CacheKey::from_bytes(*key.as_bytes())),
-            None => self.remote.link(link),
+            None => {
+                let imported = self.remote.link(link);
+                if let Some(sum) = imported {
+                    drop(self.store.save_link(&store_key(link), &store_key(sum)));
+                }
+                imported
+            }
         };
         if let (Some(sum), Some(recorder)) = (sum, &self.recorder) {
             recorder.link(link, sum);
@@ -482,7 +493,7 @@ impl<'e> Session<'e> {
         &self,
         index: VertexIndex,
         key: CacheKey,
-        work: impl FnOnce() -> Result<Handle, StepError>,
+        work: impl Fn() -> Result<Handle, StepError>,
     ) -> Result<Handle, StepError> {
         let name = format!("result {}", store_key(key));
         let attempt = format!("wait for another build's {}", self.vertex(index).meta.name);
@@ -502,7 +513,7 @@ impl<'e> Session<'e> {
         if was_missed && let Some(record) = self.stored(key)? {
             return Ok(Handle::layers(record.layers));
         }
-        let result = work()?;
+        let result = self.room.retried(&work)?;
         // Saved before the flight ends, so that whoever waits finds it.
         if let Handle::Layers(layers) = &result {
             self.keep(index, key, layers, Vec::new());

@@ -380,6 +380,12 @@ impl Run<'_, '_> {
         let command = command_line(&self.exec.args);
         match outcome.exit {
             Exit::Code(0) => Ok(()),
+            // Tried again if there is something to give up (`room`).
+            Exit::Code(code) if self.session.room.is_full() => Err(StepError::failed(format!(
+                "complete process {command:?}, which ended with exit code {code}: the disk is full"
+            ))(
+                std::io::Error::from(std::io::ErrorKind::StorageFull),
+            )),
             Exit::Code(code) => Err(StepError::Exit {
                 command,
                 code,

@@ -1,0 +1,149 @@
+//! Steps at once: bounded, stopped together, shared between builds.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Project, tool};
+
+/// A Dockerfile with `count` stages that each run `command`, and one that needs all of them.
+fn stages(count: usize, command: &str) -> String {
+    let mut file = String::new();
+    for stage in 0..count {
+        file.push_str(&format!(
+            "FROM busybox AS s{stage}\nRUN {command} && echo {stage} > /f\n"
+        ));
+    }
+    file.push_str("FROM busybox\n");
+    for stage in 0..count {
+        file.push_str(&format!("COPY --from=s{stage} /f /f{stage}\n"));
+    }
+    file
+}
+
+fn spawn(project: &Project, arguments: &[&str]) -> Child {
+    let mut command = project.command(arguments);
+    command.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Whether a process whose command line has this text is alive.
+fn alive(text: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| {
+            String::from_utf8_lossy(&line)
+                .replace('\0', " ")
+                .contains(text)
+        })
+}
+
+/// Waits until a process is there.
+#[track_caller]
+fn wait_for(text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !alive(text) {
+        assert!(Instant::now() < deadline, "no process {text:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[track_caller]
+fn nothing_left(project: &Project, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while alive(text) {
+        assert!(Instant::now() < deadline, "{text:?} lives on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let store = project.store().display().to_string();
+    assert!(!mounts.contains(&store), "{mounts}");
+}
+
+#[test]
+fn independent_stages_run_at_once_within_the_bound() {
+    let project = Project::with(&stages(4, "sleep 0.5"));
+    let began = Instant::now();
+    project.build();
+    assert!(
+        began.elapsed() < Duration::from_millis(1900),
+        "{:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    let one = ["build", "--no-cache", "--jobs", "1", "."];
+    drop(project.kiln(&one).success());
+    assert!(
+        began.elapsed() > Duration::from_millis(2000),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_failure_stops_the_others_at_once_and_keeps_what_is_done() {
+    let project = Project::with(
+        "FROM busybox AS a\nRUN echo done > /done\nRUN sleep 61.07\n\
+         FROM busybox AS b\nRUN sleep 0.6; exit 3\n\
+         FROM busybox\nCOPY --from=a /done /\nCOPY --from=b /bin/sh /x\n",
+    );
+    let began = Instant::now();
+    let done = project.kiln(&["build", "--progress", "plain", "."]).code(1);
+    drop(done.says(&["exit code: 3", "CANCELLED"]));
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    nothing_left(&project, "sleep 61.07");
+    project.write("Dockerfile", "FROM busybox AS a\nRUN echo done > /done\n");
+    assert_eq!(project.build().executed(), Vec::<String>::new());
+}
+
+#[test]
+fn interrupts() {
+    let project = Project::with("FROM busybox\nRUN sleep 62.07\n");
+    let mut process = spawn(&project, &["build", "."]);
+    wait_for("sleep 62.07");
+    tool("kill", &["-INT", &process.id().to_string()]).success();
+    let began = Instant::now();
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    nothing_left(&project, "sleep 62.07");
+    project.write("Dockerfile", "FROM busybox\nRUN sleep 63.07\n");
+    let mut process = spawn(&project, &["build", "."]);
+    wait_for("sleep 63.07");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    nothing_left(&project, "sleep 63.07");
+}
+
+#[test]
+fn many_builds_of_one_file_execute_each_step_once() {
+    let project = Project::with(
+        "FROM busybox\nCOPY f /f\n\
+         RUN --mount=type=cache,target=/count echo x >> /count/a && sleep 0.1\n\
+         RUN --mount=type=cache,target=/count echo x >> /count/b\n",
+    );
+    project.write("f", "f");
+    let builds: Vec<Child> = (0..16)
+        .map(|_| spawn(&project, &["build", "--progress", "plain", "."]))
+        .collect();
+    for build in builds {
+        let output = build.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    project.write(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/count echo \"> $(cat /count/a /count/b | wc -l)\"\n",
+    );
+    drop(project.build().says(&["> 2"]));
+}
