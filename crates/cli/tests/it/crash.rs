@@ -8,7 +8,12 @@ use crate::harness::Project;
 
 /// How often something random is done: the environment's number, or a small one.
 fn times(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how thorough a test is, is its caller's choice"
+    )]
+    let text = std::env::var(variable);
+    match text {
         Ok(text) => text.parse().expect("a number"),
         Err(_) => default,
     }

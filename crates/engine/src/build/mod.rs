@@ -5,6 +5,7 @@ pub(crate) mod context;
 mod drive;
 mod explain;
 mod handle;
+mod lookup;
 mod prepare;
 mod session;
 mod unmatched;
@@ -102,7 +103,11 @@ impl Engine {
             cancel: cancel.clone(),
         };
         let layers = Layers::new(&self.store, self.mounting(), fetcher);
-        let (chains, layers, recorder) = build.solve(layers, events, cancel)?;
+        let Solved {
+            chains,
+            layers,
+            recorder,
+        } = build.solve(layers, events, cancel)?;
         for tree in contexts.trees() {
             if let Some(stats) = &tree.stats {
                 // Without it the next build reads more; nothing else changes.
@@ -137,6 +142,15 @@ struct Build<'b> {
     prepared: &'b prepare::Prepared,
 }
 
+/// What solving came to.
+struct Solved<'b> {
+    /// The layers of each image.
+    chains: Vec<Vec<LayerId>>,
+    layers: Layers<'b>,
+    /// What caches that are exported to will hold.
+    recorder: Option<Recorder>,
+}
+
 impl<'b> Build<'b> {
     /// Solves for the layers of every image: the target's, and those of each history entry.
     fn solve(
@@ -144,7 +158,7 @@ impl<'b> Build<'b> {
         mut layers: Layers<'b>,
         events: &Events,
         cancel: &Cancel,
-    ) -> Result<(Vec<Vec<LayerId>>, Layers<'b>, Option<Recorder>), BuildError> {
+    ) -> Result<Solved<'b>, BuildError> {
         let definition = &self.compiled.definition;
         let edges: Vec<_> = self
             .compiled
@@ -198,7 +212,11 @@ impl<'b> Build<'b> {
             });
         }
         let (layers, recorder) = session.into_layers();
-        Ok((chains, layers, recorder))
+        Ok(Solved {
+            chains,
+            layers,
+            recorder,
+        })
     }
 
     fn export(

@@ -1,0 +1,205 @@
+//! What a session looks up and keeps: the store first, then the caches it imports from. When to
+//! is the solver's business.
+
+use std::sync::PoisonError;
+
+use graph::{Op, Source};
+use layer::Times;
+use solver::{CacheKey, KeyParts, VertexIndex};
+use store::{LayerId, ResultRecord};
+
+use super::explain;
+use super::handle::Handle;
+use super::session::{Session, store_key};
+use crate::error::StepError;
+use crate::remote_cache::SeenResult;
+
+impl Session<'_> {
+    pub(super) fn lookup_link(&self, link: CacheKey) -> Result<Option<CacheKey>, StepError> {
+        let found = self
+            .store
+            .link(&store_key(link))
+            .map_err(StepError::failed("look up a link in the cache"))?;
+        let sum = match found {
+            Some(key) => Some(CacheKey::from_bytes(*key.as_bytes())),
+            None => {
+                let imported = self.remote.link(link);
+                if let Some(sum) = imported {
+                    drop(self.store.save_link(&store_key(link), &store_key(sum)));
+                }
+                imported
+            }
+        };
+        if let (Some(sum), Some(recorder)) = (sum, &self.recorder) {
+            recorder.link(link, sum);
+        }
+        Ok(sum)
+    }
+
+    pub(super) fn lookup_result(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+    ) -> Result<Option<Handle>, StepError> {
+        if let Op::Source(Source::Image(image)) = &self.vertex(index).op {
+            let layers = self.resolver.layers(&image.manifest);
+            self.layers.belong_to(&layers, self.digest(index));
+            let there = !self.is_read(index) || self.layers.present(&layers)?;
+            return Ok(there.then(|| Handle::layers(layers)));
+        }
+        let found = match self.stored(key)? {
+            Some(record) => {
+                self.record(index, key, &record.layers, record.inputs);
+                Some(Handle::layers(record.layers))
+            }
+            None => self.import(index, key)?,
+        };
+        if found.is_none() {
+            self.missed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key);
+        }
+        Ok(found)
+    }
+
+    /// The store's result under a key.
+    fn stored(&self, key: CacheKey) -> Result<Option<ResultRecord>, StepError> {
+        let found = self
+            .store
+            .result(&store_key(key))
+            .map_err(StepError::failed("look up a result in the cache"))?;
+        Ok(found.filter(|record| self.fits_times(&record.layers)))
+    }
+
+    /// An imported cache's result under a key, kept as the store's own from now on.
+    fn import(&self, index: VertexIndex, key: CacheKey) -> Result<Option<Handle>, StepError> {
+        let Some(imported) = self.remote.result(key)? else {
+            return Ok(None);
+        };
+        self.record(index, key, &imported.layers, imported.inputs.clone());
+        explain::remember(self, index, key, &imported.inputs);
+        self.keep(index, key, &imported.layers, imported.inputs);
+        Ok(Some(Handle::Layers(imported.layers)))
+    }
+
+    /// Layers out of an imported cache have the times of the build that exported them, for good.
+    /// Only those of the default policy can be told from what was asked, so that they may be kept
+    /// for, and taken by, builds of that policy alone.
+    fn fits_times(&self, layers: &[LayerId]) -> bool {
+        self.times == Times::Layer
+            || layers
+                .iter()
+                .all(|&id| id.diff_id().is_none() || self.layers.is_of_image(id))
+    }
+
+    /// Writes a result into the store. The cache is a help: a build that cannot write to it still
+    /// has its results.
+    fn keep(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        layers: &[LayerId],
+        inputs: Vec<(String, String)>,
+    ) {
+        if !self.fits_times(layers) {
+            return;
+        }
+        let record = ResultRecord {
+            layers: layers.to_vec(),
+            inputs,
+            description: self.vertex(index).meta.name.clone(),
+            created: u64::try_from(self.now.seconds).unwrap_or(0),
+        };
+        drop(self.store.save_result(&store_key(key), &record));
+    }
+
+    fn record(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        layers: &[LayerId],
+        inputs: Vec<(String, String)>,
+    ) {
+        if let Some(recorder) = &self.recorder {
+            let result = SeenResult {
+                layers: layers.to_vec(),
+                inputs,
+                description: self.vertex(index).meta.name.clone(),
+            };
+            recorder.result(key, result);
+        }
+    }
+
+    /// Takes note of a result that only its key was needed of, for caches that are exported to.
+    pub(super) fn note_keyed(&self, index: VertexIndex, key: CacheKey) {
+        let is_step = matches!(self.vertex(index).op, Op::Exec(_) | Op::File(_));
+        if self.recorder.is_some()
+            && is_step
+            && let Ok(Some(record)) = self.stored(key)
+        {
+            self.record(index, key, &record.layers, record.inputs);
+        }
+    }
+
+    pub(super) fn save_link(&self, link: CacheKey, sum: CacheKey) {
+        if let Some(recorder) = &self.recorder {
+            recorder.link(link, sum);
+        }
+        drop(self.store.save_link(&store_key(link), &store_key(sum)));
+    }
+
+    pub(super) fn save_result(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        parts: &KeyParts,
+        result: &Handle,
+    ) {
+        let vertex = self.vertex(index);
+        let Handle::Layers(layers) = result else {
+            return;
+        };
+        if matches!(vertex.op, Op::Source(Source::Image(_))) {
+            return;
+        }
+        let inputs = explain::key_inputs(self, index, parts);
+        explain::remember(self, index, key, &inputs);
+        self.record(index, key, layers, inputs.clone());
+        self.keep(index, key, layers, inputs);
+    }
+
+    /// Does what a key stands for, unless somebody else just did.
+    pub(super) fn in_flight(
+        &self,
+        index: VertexIndex,
+        key: CacheKey,
+        work: impl Fn() -> Result<Handle, StepError>,
+    ) -> Result<Handle, StepError> {
+        let name = format!("result {}", store_key(key));
+        let attempt = format!("wait for another build's {}", self.vertex(index).meta.name);
+        let flight = self
+            .store
+            .flight(&name, &|| self.cancel.is_cancelled())
+            .map_err(|error| match self.cancel.is_cancelled() {
+                true => StepError::Cancelled,
+                false => StepError::failed(attempt)(error),
+            })?;
+        // Another build may have made it between the look-up and here.
+        let was_missed = self
+            .missed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&key);
+        if was_missed && let Some(record) = self.stored(key)? {
+            return Ok(Handle::layers(record.layers));
+        }
+        let result = self.room.retried(&work)?;
+        // Saved before the flight ends, so that whoever waits finds it.
+        if let Handle::Layers(layers) = &result {
+            self.keep(index, key, layers, Vec::new());
+        }
+        drop(flight);
+        Ok(result)
+    }
+}
