@@ -32,8 +32,8 @@ pub(super) fn key_inputs(
         let name = from.map_or_else(String::new, |vertex| vertex.meta.name.clone());
         match part {
             KeyPart::Chained(key) => list.push((BASE.into(), format!("{} {name}", short(key)))),
-            KeyPart::Content(sum) => match session.known_checksum(index, input) {
-                Some(checksum) => list.extend(checksum.inputs.0.iter().map(|input| {
+            KeyPart::Content(sum) => match session.key_inputs(index, input) {
+                Some(inputs) => list.extend(inputs.0.iter().map(|input| {
                     let whole = if input.whole { " (whole)" } else { "" };
                     let digest: String = input
                         .digest
