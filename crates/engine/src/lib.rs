@@ -14,6 +14,7 @@
 mod answers;
 mod build;
 mod cancel;
+mod compare;
 mod container;
 pub mod diagnose;
 mod error;
@@ -36,6 +37,7 @@ mod resolve;
 mod room;
 mod step;
 mod terminal;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ use store::Store;
 
 pub use build::BuildOutcome;
 pub use cancel::Cancel;
+pub use compare::Difference;
 pub use container::{RunRequest, Signals, Volume};
 pub use dockerfile::nearest;
 pub use error::{BuildError, StepError};

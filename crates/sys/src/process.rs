@@ -8,11 +8,36 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use rustix::fs::Mode;
 pub use rustix::process::pidfd_open;
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};
 pub use rustix::process::{getrlimit, setrlimit, setsid, umask};
 pub use rustix::system::sethostname;
+pub use rustix::thread::CpuSet;
+
+/// Lets the calling thread, and those it starts from here on, use the first of its processors
+/// only. Returns those it could use before.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn one_processor() -> io::Result<CpuSet> {
+    let before = rustix::thread::sched_getaffinity(None)?;
+    let mut one = CpuSet::new();
+    if let Some(first) = (0..CpuSet::MAX_CPU).find(|&number| before.is_set(number)) {
+        one.set(first);
+        rustix::thread::sched_setaffinity(None, &one)?;
+    }
+    Ok(before)
+}
+
+/// Lets the calling thread use these processors.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn use_processors(processors: &CpuSet) -> io::Result<()> {
+    Ok(rustix::thread::sched_setaffinity(None, processors)?)
+}
 
 /// Namespaces that a new process gets for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

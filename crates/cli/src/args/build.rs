@@ -132,6 +132,9 @@ pub(crate) struct BuildArgs {
     /// Write the build's results to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// Build twice, the second time in other surroundings, and fail if the images differ
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// What to do instead of building
     #[arg(long, value_name = "check|outline|targets[,format=json]")]
     pub(crate) call: Option<String>,

@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Rmi(RmiArgs),
     /// Show an image's details as JSON
     Inspect(InspectArgs),
+    /// Show how two images differ: config, layers, files
+    Diff(DiffArgs),
     /// Show the layers and instructions of an image
     History(HistoryArgs),
     /// Show what the cache holds
@@ -230,6 +232,17 @@ pub(crate) struct InspectArgs {
     /// Images: references or ids
     #[arg(required = true)]
     pub(crate) images: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct DiffArgs {
+    /// `text` or `json`
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) format: String,
+    /// An image: reference or id
+    pub(crate) one: String,
+    /// Another
+    pub(crate) other: String,
 }
 
 #[derive(Args)]

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use engine::event::Events;
 use engine::request::Call;
-use engine::{BuildOutcome, Cancel};
+use engine::{BuildOutcome, Cancel, Difference};
 use serde_json::{Map, Value, json};
 
-use super::{ENVIRONMENT, Session};
+use super::{ENVIRONMENT, Session, diff};
 use crate::args::{BuildArgs, ProgressMode};
 use crate::{exit, progress, report};
 
@@ -19,7 +19,14 @@ pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
     let request = args.request(&ENVIRONMENT)?;
     let call = request.call;
     let takes_stdout = request.takes_stdout();
-    let engine = session.engine()?;
+    let verify = args.verify && call == Call::Build;
+    let (engine, second) = if verify {
+        let name = format!("kiln-verify-{}", std::process::id());
+        let (engine, second, folder) = session.engines(&name)?;
+        (engine, Some((second, folder)))
+    } else {
+        (session.engine()?, None)
+    };
     let cancel = Cancel::new();
     engine::cancel_on_signal(&cancel).context("cannot handle signals")?;
     let mode = if args.quiet || call != Call::Build {
@@ -30,19 +37,44 @@ pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
     let (events, receiver) = Events::channel();
     let started = SystemTime::now();
     let explain = args.explain;
-    let outcome = std::thread::scope(|scope| {
+    let built = std::thread::scope(|scope| {
         let renderer = scope.spawn(move || progress::render(mode, explain, &receiver, started));
-        let outcome = engine.build(request, &events, &cancel);
+        let outcome = match &second {
+            Some((second, _)) => engine.verify(&request, second, &events, &cancel),
+            None => engine
+                .build(request, &events, &cancel)
+                .map(|outcome| (outcome, Vec::new())),
+        };
         drop(events);
         drop(renderer.join());
         outcome
-    })?;
+    });
+    if let Some((second, folder)) = second {
+        drop(second);
+        std::fs::remove_dir_all(&folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    let (outcome, differences) = built?;
     if call != Call::Build {
         return Ok(answer(call, &outcome, args.wants_json()));
     }
     write_results(args, &outcome)?;
     print_results(args, &outcome, takes_stdout);
+    if verify {
+        return Ok(verdict(&differences));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what verification found.
+fn verdict(differences: &[Difference]) -> ExitCode {
+    if differences.is_empty() {
+        eprintln!("verified: the second build made the same image");
+        return ExitCode::SUCCESS;
+    }
+    eprint!("{}", diff::text(differences));
+    eprintln!("error: the second build made another image");
+    exit::FAILURE.into()
 }
 
 /// Prints the answer to a question that was asked instead of building.

@@ -2,6 +2,7 @@
 
 mod build;
 mod container;
+mod diff;
 mod images;
 mod machine;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tag(args) => images::tag(&session, &args),
         Command::Rmi(args) => images::remove(&session, &args),
         Command::Inspect(args) => images::inspect(&session, &args),
+        Command::Diff(args) => diff::diff(&session, &args),
         Command::History(args) => images::history(&session, &args),
         Command::Du(args) => machine::du(&session, &args),
         Command::Prune(args) => machine::prune(&session, &args),
@@ -50,11 +52,28 @@ impl Session {
     /// Opens the engine over the state directory and configuration in force. An ordinary user's
     /// process goes on in a user namespace of its own from here.
     pub(crate) fn engine(&self) -> Result<Engine> {
-        let config = config::load(self.global.config.as_deref(), &config_paths())?;
+        let config = self.config()?;
         let root = self.root(&config)?;
         // Before the first thread: a process with threads cannot change its user namespace.
         let standpoint = engine::enter_user_namespace()?;
         Ok(Engine::open(options(root, config, standpoint))?)
+    }
+
+    /// Opens the engine, and another one whose state directory is called `beside` and lies beside
+    /// the first one's. The caller removes it.
+    pub(crate) fn engines(&self, beside: &str) -> Result<(Engine, Engine, PathBuf)> {
+        let root = self.root(&self.config()?)?;
+        let other = root.with_file_name(beside);
+        let standpoint = engine::enter_user_namespace()?;
+        let open = |root| {
+            let options = options(root, self.config()?, standpoint.clone());
+            Ok::<_, anyhow::Error>(Engine::open(options)?)
+        };
+        Ok((open(root)?, open(other.clone())?, other))
+    }
+
+    fn config(&self) -> Result<Config> {
+        config::load(self.global.config.as_deref(), &config_paths())
     }
 
     fn root(&self, config: &Config) -> Result<PathBuf> {

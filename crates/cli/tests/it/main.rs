@@ -26,3 +26,4 @@ mod rootless;
 mod run;
 mod servers;
 mod tagging;
+mod verify;

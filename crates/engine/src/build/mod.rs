@@ -1,12 +1,12 @@
 //! The journey of one build: contexts, compilation, solving, export.
 
-mod compile;
+pub(crate) mod compile;
 pub(crate) mod context;
 mod drive;
 mod explain;
 mod handle;
 mod lookup;
-mod prepare;
+pub(crate) mod prepare;
 mod session;
 mod unmatched;
 

@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use layer::copy::{self, Action};
 use layer::select::{Naming, Origin, Selector, select};
 use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
-use layer::{Change, RelPath, Root, Time, Times};
+use layer::{Change, RelPath, Root, Time, Times, View};
 use store::{LayerId, Store};
 
 use crate::build::stream;
@@ -26,13 +27,23 @@ fn whole(layers: &Layers<'_>, chain: &[LayerId]) -> Result<Changes, BuildError> 
         |error: Box<dyn std::error::Error + Send + Sync>| BuildError::export("the files", error);
     layers.ensure(chain).map_err(|error| failed(error.into()))?;
     let view = layers.view(chain).map_err(|error| failed(error.into()))?;
+    tree(view).map_err(failed)
+}
+
+/// All of a view, as changes to nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn tree(
+    view: Arc<dyn View>,
+) -> Result<Changes, Box<dyn std::error::Error + Send + Sync>> {
     let selector = Selector {
         paths: vec![Vec::new()],
         exclude: None,
         naming: Naming::Contents,
         origin: Origin::Tree,
     };
-    let selection = select(&*view, &selector).map_err(|error| failed(error.into()))?;
+    let selection = select(&*view, &selector)?;
     let target = copy::Target {
         dest: Vec::new(),
         dest_is_dir: true,
@@ -47,8 +58,7 @@ fn whole(layers: &Layers<'_>, chain: &[LayerId]) -> Result<Changes, BuildError> 
         reset_owner: false,
         archives: Vec::new(),
     };
-    copy::plan(None, vec![Action::Copy(copy)], Time::default())
-        .map_err(|error| failed(error.into()))
+    Ok(copy::plan(None, vec![Action::Copy(copy)], Time::default())?)
 }
 
 /// Writes the files into a directory, over what is there (`mode=copy`). They belong to the caller.
