@@ -26,4 +26,5 @@ mod rootless;
 mod run;
 mod servers;
 mod tagging;
+mod timestamps;
 mod verify;

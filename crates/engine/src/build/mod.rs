@@ -331,9 +331,20 @@ impl<'b> Build<'b> {
         created: Timestamp,
     ) -> Result<ImageManifest, BuildError> {
         let failed = |error| BuildError::export("the image", error);
+        // The base's layers are the base's own, whenever and wherever it was built.
+        let base = image.image.base.as_deref();
+        let base_layers = base.map_or(0, |base| base.rootfs.diff_ids.len());
+        let times_at = |position| {
+            if position < base_layers {
+                Times::Layer
+            } else {
+                times
+            }
+        };
         let named = chain
             .par_iter()
-            .map(|&id| layers.retimed(id, times))
+            .enumerate()
+            .map(|(position, &id)| layers.retimed(id, times_at(position)))
             .collect::<Result<Vec<(LayerId, DiffId)>, _>>()
             .map_err(failed)?;
         let diff_ids: Vec<DiffId> = named.iter().map(|(_, diff_id)| *diff_id).collect();
@@ -378,7 +389,8 @@ impl<'b> Build<'b> {
             let shipping = shipment::Shipping {
                 encoding: output.encoding,
                 annotations,
-                times,
+                // The layers were given their times when they were named.
+                times: Times::Layer,
                 as_it_came: false,
             };
             shipment::prepare(store, layers, image, &shipping)
