@@ -279,7 +279,7 @@ impl<'e> Layers<'e> {
     }
 
     /// Writes changes as a new layer.
-    pub(crate) fn write(&self, changes: &[(RelPath, Change)]) -> Result<LayerId, StepError> {
+    pub(crate) fn write(&self, changes: Vec<(RelPath, Change)>) -> Result<LayerId, StepError> {
         let draft = self
             .store
             .layer_draft()
@@ -308,7 +308,7 @@ impl<'e> Layers<'e> {
             .store
             .layer_draft()
             .map_err(StepError::failed(failed()))?;
-        let tar = write_packed(&draft, &changes, times)?;
+        let tar = write_packed(&draft, changes, times)?;
         let layer = match times {
             Times::Layer => self
                 .store
@@ -466,7 +466,7 @@ fn tree(layer: &Layer, userxattr: bool) -> Tree {
 
 fn write_packed(
     draft: &store::LayerDraft,
-    changes: &[(RelPath, Change)],
+    changes: Vec<(RelPath, Change)>,
     times: Times,
 ) -> Result<TarIdentity, StepError> {
     let failed = "write the layer";
@@ -476,7 +476,9 @@ fn write_packed(
         .create_new(true)
         .open(draft.tar())
         .map_err(StepError::failed(failed))?;
-    let packed = layer::pack(changes, times, &tar).map_err(StepError::failed(failed))?;
+    let packed = layer::pack(&changes, times, &tar).map_err(StepError::failed(failed))?;
+    // Of a large layer these take as much memory as what follows.
+    drop(changes);
     let index = File::create_new(draft.index()).map_err(StepError::failed(failed))?;
     let mut index = std::io::BufWriter::new(index);
     layer::erofs::write_index(&packed.index, packed.tar_len, &mut index)

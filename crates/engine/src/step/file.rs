@@ -48,7 +48,7 @@ pub(crate) fn execute(
             attempt: "plan the layer".into(),
             source: error.into(),
         })?;
-    let layer = session.layers.write(&changes)?;
+    let layer = session.layers.write(changes)?;
     Ok(Handle::layers(
         base.iter().copied().chain([layer]).collect::<Vec<_>>(),
     ))
@@ -359,7 +359,7 @@ pub(crate) fn mounted(
             node.metadata.mode = root.metadata.mode;
         }
     }
-    session.layers.write(&changes)
+    session.layers.write(changes)
 }
 
 /// The clock of a step: new directories get this time.

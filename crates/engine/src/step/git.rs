@@ -66,7 +66,7 @@ pub(crate) fn whole_directory(
     };
     let changes = copy::plan(None, vec![Action::Copy(copy)], session.now)
         .map_err(StepError::failed(failed()))?;
-    session.layers.write(&changes)
+    session.layers.write(changes)
 }
 
 /// Credentials for a repository, from the secrets that BuildKit takes for it.
