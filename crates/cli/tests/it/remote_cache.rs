@@ -205,3 +205,28 @@ fn a_cache_that_is_not_there_is_a_note_and_one_that_cannot_be_written_an_error()
     let image = ["build", "--progress", "plain", "--cache-from", &base, "."];
     drop(project.kiln(&image).success());
 }
+
+#[test]
+fn a_step_whose_cached_files_are_gone_is_executed() {
+    let (_registry, base) = published();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let maker = machine(&base);
+    build(
+        &maker,
+        &["--cache-to", &format!("type=local,mode=max,dest={path}")],
+    );
+    for blob in fs::read_dir(folder.path().join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap().path();
+        let bytes = fs::read(&blob).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            fs::remove_file(blob).unwrap();
+        }
+    }
+    let other = machine(&base);
+    let more = format!("{}RUN cat /copy\n", APP.replace("{base}", &base));
+    other.write("Dockerfile", more);
+    let (_, executed) = build(&other, &["--cache-from", &format!("type=local,src={path}")]);
+    assert!(executed.len() > 1, "{executed:?}");
+    assert_eq!(other.shell("cat /copy"), "4\n");
+}

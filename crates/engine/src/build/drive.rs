@@ -230,7 +230,10 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
                 let vertex = job.vertex();
                 let answer = match job.perform(session) {
                     Ok(event) => (event, None),
-                    Err(error) => (Event::Failed { vertex }, Some(error)),
+                    Err(error) => match job.lost_input(session) {
+                        Some(input) => (Event::InputLost { vertex, input }, None),
+                        None => (Event::Failed { vertex }, Some(error)),
+                    },
                 };
                 // The receiver outlives every job: it waits for them.
                 drop(sender.send(answer));
@@ -314,10 +317,25 @@ impl Job {
         }
     }
 
-    fn perform(self, session: &Session<'_>) -> Result<Event<Handle>, StepError> {
+    /// The input, if any, that the job failed for want of: a result that was found, and whose
+    /// files nobody has any more.
+    fn lost_input(&self, session: &Session<'_>) -> Option<usize> {
         match self {
             Job::Checksum { vertex, input, of } => {
-                let sum = session.checksum(vertex, input, &of)?;
+                session.is_lost(*vertex, *input, of).then_some(*input)
+            }
+            Job::Execute { vertex, inputs, .. } => {
+                let mut inputs = inputs.iter().enumerate();
+                inputs.find_map(|(input, of)| session.is_lost(*vertex, input, of).then_some(input))
+            }
+        }
+    }
+
+    fn perform(&self, session: &Session<'_>) -> Result<Event<Handle>, StepError> {
+        match self {
+            Job::Checksum { vertex, input, of } => {
+                let (vertex, input) = (*vertex, *input);
+                let sum = session.checksum(vertex, input, of)?;
                 Ok(Event::Checksum { vertex, input, sum })
             }
             Job::Execute {
@@ -326,7 +344,8 @@ impl Job {
                 inputs,
                 ..
             } => {
-                let result = session.execute(vertex, key, &inputs)?;
+                let vertex = *vertex;
+                let result = session.execute(vertex, *key, inputs)?;
                 Ok(Event::Executed { vertex, result })
             }
         }

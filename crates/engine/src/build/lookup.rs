@@ -63,6 +63,21 @@ impl Session<'_> {
         Ok(found)
     }
 
+    /// Whether the result of an input that is a step's can be had no more: its layers were to come
+    /// from a cache that does not have them. What images lack, no step makes again.
+    pub(super) fn is_lost(&self, index: VertexIndex, input: usize, of: &Handle) -> bool {
+        let Some(from) = self.inputs(index).nth(input) else {
+            return false;
+        };
+        let Handle::Layers(layers) = of else {
+            return false;
+        };
+        !matches!(self.vertex(from).op, Op::Source(Source::Image(_)))
+            && !self.cancel.is_cancelled()
+            && !self.layers.present(layers).unwrap_or(false)
+            && self.layers.ensure(layers).is_err()
+    }
+
     /// The store's result under a key.
     fn stored(&self, key: CacheKey) -> Result<Option<ResultRecord>, StepError> {
         let found = self
