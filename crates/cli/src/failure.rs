@@ -5,6 +5,7 @@ use std::error::Error;
 
 use engine::diagnose::Excerpt;
 use engine::{BuildError, StepError};
+use serde_json::{Value, json};
 
 use crate::{exit, report};
 
@@ -18,6 +19,39 @@ pub(crate) fn code(error: &anyhow::Error, container: bool) -> u8 {
         }) => u8::try_from(*code).unwrap_or(exit::ENGINE),
         _ if container => exit::ENGINE,
         _ => exit::FAILURE,
+    }
+}
+
+/// What a failed build says to machines: the last object of `--progress json`.
+pub(crate) fn facts(error: &BuildError) -> Value {
+    match error {
+        BuildError::Rejected(found) => json!({
+            "kind": "error",
+            "message": "the Dockerfile cannot be built as it is",
+            "diagnostics": report::json(found),
+        }),
+        BuildError::Step {
+            name,
+            excerpt,
+            tail,
+            source,
+        } => json!({
+            "kind": "error",
+            "message": causes(source),
+            "step": name,
+            "place": excerpt.as_deref().map(report::place),
+            "tail": tail,
+            "help": step_advice(source),
+        }),
+        BuildError::Resolve {
+            excerpt, source, ..
+        } => json!({
+            "kind": "error",
+            "message": causes(error),
+            "place": excerpt.as_deref().map(report::place),
+            "help": resolve_advice(&causes(source.as_ref())),
+        }),
+        other => json!({"kind": "error", "message": causes(other), "help": other_advice(other)}),
     }
 }
 

@@ -91,17 +91,7 @@ fn clamp(text: &str, span: Span) -> std::ops::Range<usize> {
 /// Diagnostics as a JSON array: code, severity, message, places with line and column, notes, help.
 pub(crate) fn json(report: &Report) -> Value {
     let lines = LineIndex::new(&report.text);
-    let place = |span: Span| {
-        let (start, end) = (
-            lines.position(&report.text, span.start),
-            lines.position(&report.text, span.end),
-        );
-        json!({
-            "file": report.name,
-            "start": {"line": start.line, "column": start.column, "byte": span.start},
-            "end": {"line": end.line, "column": end.column, "byte": span.end},
-        })
-    };
+    let place = |span| span_json(&report.name, &report.text, &lines, span);
     let one = |diagnostic: &Diagnostic| {
         let labels: Vec<Value> = diagnostic
             .labels
@@ -118,4 +108,22 @@ pub(crate) fn json(report: &Report) -> Value {
         })
     };
     report.diagnostics.iter().map(one).collect()
+}
+
+/// A place of a file as JSON, as in a diagnostic's labels.
+pub(crate) fn place(excerpt: &Excerpt) -> Value {
+    let lines = LineIndex::new(&excerpt.text);
+    span_json(&excerpt.name, &excerpt.text, &lines, excerpt.span)
+}
+
+fn span_json(name: &str, text: &str, lines: &LineIndex, span: Span) -> Value {
+    let (start, end) = (
+        lines.position(text, span.start),
+        lines.position(text, span.end),
+    );
+    json!({
+        "file": name,
+        "start": {"line": start.line, "column": start.column, "byte": span.start},
+        "end": {"line": end.line, "column": end.column, "byte": span.end},
+    })
 }

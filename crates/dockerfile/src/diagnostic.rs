@@ -1,9 +1,7 @@
 //! What is wrong with a file, as data. Rendering is the caller's business.
 
-use serde_json::{Value, json};
-
 use crate::lint::Rule;
-use crate::source::{LineIndex, Source, Span};
+use crate::source::Span;
 
 /// How grave a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,61 +139,8 @@ impl Diagnostic {
         self.labels.first().map(|label| label.span)
     }
 
-    /// Returns the finding as a JSON object: `code`, `severity`, `message`, `labels`, `notes` and
-    /// `help`. A label has byte offsets (`start`, `end`) and its first character's `line` and
-    /// `column`, counted from 1. `index` is that of the source's text.
-    pub fn to_json(&self, source: &Source, index: &LineIndex) -> Value {
-        let labels = self.labels.iter().map(|label| {
-            let place = index.position(source.text(), label.span.start);
-            json!({
-                "start": label.span.start,
-                "end": label.span.end,
-                "line": place.line,
-                "column": place.column,
-                "text": label.text,
-            })
-        });
-        json!({
-            "code": self.code.as_str(),
-            "severity": match self.severity {
-                Severity::Warning => "warning",
-                Severity::Error => "error",
-            },
-            "message": self.message,
-            "labels": labels.collect::<Vec<_>>(),
-            "notes": self.notes,
-            "help": self.help,
-        })
-    }
-
     /// Tells whether the build has to stop.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_diagnostic_is_a_json_object() {
-        let source = Source::new(b"FROM a\nRUM x\n");
-        let diagnostic = Diagnostic::error("unknown-instruction", Span::new(7, 10), "no RUM")
-            .with_remark("here")
-            .with_note("why")
-            .with_help("write `RUN`");
-        let expected = json!({
-            "code": "unknown-instruction",
-            "severity": "error",
-            "message": "no RUM",
-            "labels": [{"start": 7, "end": 10, "line": 2, "column": 1, "text": "here"}],
-            "notes": ["why"],
-            "help": "write `RUN`",
-        });
-        assert_eq!(
-            diagnostic.to_json(&source, &LineIndex::new(source.text())),
-            expected
-        );
     }
 }

@@ -1,15 +1,19 @@
 //! What is known before the first stage: automatic platform arguments and the `ARG`s above the first
 //! `FROM` (rows A2, A3, A9).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use dockerfile::ast::{Arg, Instruction, InstructionKind};
 use dockerfile::lint::Rule;
 use dockerfile::{Diagnostic, Dockerfile, Span};
 use graph::Environment;
 use oci::{Platform, Reference};
 
+use crate::plan::of_the_request;
+use crate::reach::Reach;
 use crate::request::LowerRequest;
-use crate::scope::{Variables, expand_error};
+use crate::run::PROXIES;
+use crate::scope::{Variables, did_you_mean, expand_error};
 
 /// The global scope.
 pub(crate) struct Globals {
@@ -94,6 +98,61 @@ fn platform_args(prefix: &str, platform: &Platform) -> Vec<(String, String)> {
         (format!("{prefix}ARCH"), platform.architecture.clone()),
         (format!("{prefix}VARIANT"), optional(&platform.variant)),
     ]
+}
+
+/// Warns of build arguments that no `ARG` declares: nothing sees their values.
+pub(crate) fn unused_build_args(
+    file: &Dockerfile,
+    request: &LowerRequest,
+    reach: &Reach,
+) -> Vec<Diagnostic> {
+    let given = request.build_args.iter();
+    let mut unused: Vec<&str> = given
+        .filter(|(name, value)| value.is_some() && !is_predefined(name, request))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if unused.is_empty() {
+        return Vec::new();
+    }
+    let globals = file.global_args.iter().map(|node| &node.value);
+    let stages = file.stages.iter().flat_map(|stage| &stage.instructions);
+    let triggers = reach.image_triggers.values().flatten();
+    let all = stages.chain(triggers.map(|trigger| &trigger.instruction));
+    let declared: BTreeSet<&str> = globals
+        .chain(all.filter_map(declaration))
+        .flat_map(|arg| &arg.declarations)
+        .map(|declaration| declaration.name.text())
+        .collect();
+    unused.retain(|name| !declared.contains(name));
+    let warn = |name: &str| {
+        let message = format!("build argument `{name}` is not used: no ARG declares it");
+        let near = did_you_mean(name, declared.iter().copied());
+        let warning = Diagnostic::warning("unused-build-arg", Span::default(), message);
+        of_the_request(warning).with_help_if(near)
+    };
+    unused.into_iter().map(warn).collect()
+}
+
+/// The `ARG` that an instruction is, or leaves to the stages built from its own.
+fn declaration(instruction: &Instruction) -> Option<&Arg> {
+    match &instruction.value {
+        InstructionKind::Arg(arg) => Some(arg),
+        InstructionKind::OnBuild(onbuild) => match &onbuild.instruction.as_ref()?.value {
+            InstructionKind::Arg(arg) => Some(arg),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Arguments that have a meaning without an `ARG` (rows A8 to A11).
+fn is_predefined(name: &str, request: &LowerRequest) -> bool {
+    let platforms =
+        ["BUILD", "TARGET"].map(|prefix| platform_args(prefix, &request.build_platform));
+    name.starts_with("BUILDKIT_")
+        || ["SOURCE_DATE_EPOCH", "TARGETSTAGE"].contains(&name)
+        || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+        || platforms.iter().flatten().any(|(known, _)| known == name)
 }
 
 /// A file whose defaults alone name no valid base image works only for those who know which

@@ -16,47 +16,61 @@ pub(crate) fn plain_list(items: &[String]) -> String {
     format!("[{}]", items.join(" "))
 }
 
-/// A health check as `%+v` prints it.
+/// A pointer to a health check as `%q` prints it, its number a character:
+/// `&{["CMD" "x"] "30s" "0s" "0s" "0s" '\x03'}`.
 pub(crate) fn healthcheck(check: &Healthcheck) -> String {
+    let retries = u32::try_from(check.retries).ok().and_then(char::from_u32);
     format!(
-        "{{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-        plain_list(&check.test),
+        "&{{{} \"{}\" \"{}\" \"{}\" \"{}\" {}}}",
+        quoted_list(&check.test),
         duration(check.interval),
         duration(check.timeout),
         duration(check.start_period),
         duration(check.start_interval),
-        check.retries,
+        quoted_character(retries.unwrap_or(char::REPLACEMENT_CHARACTER)),
     )
+}
+
+fn quoted_character(character: char) -> String {
+    let mut out = String::from('\'');
+    escape(character, '\'', &mut out);
+    out.push('\'');
+    out
 }
 
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            character if is_printable(character) => out.push(character),
-            character => {
-                let code = u32::from(character);
-                let written = match code {
-                    0..=0x7f => write!(out, "\\x{code:02x}"),
-                    0x80..=0xffff => write!(out, "\\u{code:04x}"),
-                    _ => write!(out, "\\U{code:08x}"),
-                };
-                written.expect("a String takes whatever is written to it");
-            }
-        }
+        escape(character, '"', &mut out);
     }
     out.push('"');
     out
+}
+
+/// Writes one character as it stands between quotes of the given kind.
+fn escape(character: char, quote: char, out: &mut String) {
+    match character {
+        '\\' => out.push_str("\\\\"),
+        '\x07' => out.push_str("\\a"),
+        '\x08' => out.push_str("\\b"),
+        '\x0c' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\x0b' => out.push_str("\\v"),
+        character if character == quote => out.extend(['\\', quote]),
+        character if is_printable(character) => out.push(character),
+        character => {
+            let code = u32::from(character);
+            let written = match code {
+                0..=0x7f => write!(out, "\\x{code:02x}"),
+                0x80..=0xffff => write!(out, "\\u{code:04x}"),
+                _ => write!(out, "\\U{code:08x}"),
+            };
+            written.expect("a String takes whatever is written to it");
+        }
+    }
 }
 
 /// Go prints letters, marks, numbers, punctuation, symbols and the ASCII space as they are.
@@ -124,6 +138,29 @@ mod tests {
         ];
         for (nanoseconds, text) in cases {
             assert_eq!(duration(nanoseconds), text);
+        }
+    }
+
+    #[test]
+    fn health_checks_read_like_go() {
+        let check = |retries| {
+            healthcheck(&Healthcheck {
+                test: vec!["CMD-SHELL".to_owned(), "a \"b\"".to_owned()],
+                interval: 300_000_000_000,
+                timeout: 3_000_000_000,
+                retries,
+                ..Healthcheck::default()
+            })
+        };
+        let text = r#"&{["CMD-SHELL" "a \"b\""] "5m0s" "3s" "0s" "0s" "#;
+        for (retries, character) in [
+            (3, r"'\x03'"),
+            (10, r"'\n'"),
+            (34, "'\"'"),
+            (39, r"'\''"),
+            (50, "'2'"),
+        ] {
+            assert_eq!(check(retries), format!("{text}{character}}}"));
         }
     }
 

@@ -17,6 +17,7 @@
 mod base;
 mod epoch;
 mod error;
+mod exec_form;
 mod expose;
 mod external;
 mod globals;

@@ -144,6 +144,8 @@ impl<'a> Lowerer<'a> {
 
     fn finish(mut self, reach: &Reach) -> Result<Lowering, LowerError> {
         let epoch = crate::epoch::source_date_epoch(&mut self);
+        let unused = crate::globals::unused_build_args(self.file, self.request, reach);
+        self.diagnostics.extend(unused);
         let outline = self.outline(reach);
         let target = self.plan.target;
         let edge: Option<Edge> = self.outputs[target].as_ref().and_then(|out| out.state.edge);

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dockerfile::ast::{Instruction, InstructionKind};
+use dockerfile::ast::{Instruction, InstructionKind, Stage};
 use dockerfile::{Diagnostic, Span, parse_trigger};
 
 use crate::external::{External, bad_name, resolve};
@@ -65,7 +65,11 @@ pub(crate) fn reach(
         let mut origins: Vec<Origin> = Vec::new();
         let mut own = planned.stage.instructions.as_slice();
         match &planned.base {
-            Base::Stage(base) => origins.push(Origin::Stage(*base)),
+            Base::Stage(base) => {
+                origins.push(Origin::Stage(*base));
+                let from = planned.stage.from.span;
+                diagnostics.extend(unreadable_triggers(plan.stages[*base].stage, from));
+            }
             // A replaced stage's own instructions are not run.
             Base::Replaced(_) => own = &[],
             Base::External(_) | Base::Scratch | Base::Unknown => {}
@@ -182,13 +186,40 @@ fn parse_triggers(texts: &[String], from: Span, diagnostics: &mut Vec<Diagnostic
     for text in texts {
         let parsed = parse_trigger(text);
         let errors = parsed.diagnostics.into_iter().filter(Diagnostic::is_error);
-        diagnostics.extend(errors.map(|error| in_trigger(error, from, text)));
+        diagnostics.extend(errors.map(|error| {
+            let mut error = in_trigger(error, from, text);
+            // Nobody can mend the text of a finished image.
+            error.help = Some("choose a base image whose triggers can be read".to_owned());
+            error
+        }));
         if let Some(instruction) = parsed.instruction {
             let text = text.clone();
             triggers.push(Trigger { text, instruction });
         }
     }
     triggers
+}
+
+/// The errors of a stage's triggers that cannot be read, once a stage is built from it.
+fn unreadable_triggers(stage: &Stage, from: Span) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    for instruction in &stage.instructions {
+        let InstructionKind::OnBuild(onbuild) = &instruction.value else {
+            continue;
+        };
+        if onbuild.instruction.is_some() {
+            continue;
+        }
+        let parsed = parse_trigger(&onbuild.trigger).diagnostics;
+        for mut error in parsed.into_iter().filter(Diagnostic::is_error) {
+            error.labels.truncate(1);
+            for label in &mut error.labels {
+                label.span = instruction.span;
+            }
+            errors.push(error.with_label(from, "the trigger fires here"));
+        }
+    }
+    errors
 }
 
 /// Points a diagnostic about a base image's trigger at the `FROM` that brought it in.

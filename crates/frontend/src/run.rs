@@ -13,7 +13,7 @@ use crate::stage::StageLowering;
 const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 
 /// Proxy variables that may be passed without being declared, in either case (A8).
-const PROXIES: &[&str] = &[
+pub(crate) const PROXIES: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "FTP_PROXY",

@@ -26,9 +26,9 @@ impl StageLowering<'_, '_> {
         let result = match &instruction.value {
             InstructionKind::Add(add) => self.add_instruction(instruction, add),
             InstructionKind::Arg(arg) => self.arg(instruction, arg),
-            InstructionKind::Cmd(command) => self.cmd(command),
+            InstructionKind::Cmd(command) => self.cmd(instruction, command),
             InstructionKind::Copy(copy) => self.copy(instruction, copy),
-            InstructionKind::Entrypoint(command) => self.entrypoint(command),
+            InstructionKind::Entrypoint(command) => self.entrypoint(instruction, command),
             InstructionKind::Env(pairs) => self.env(pairs),
             InstructionKind::Expose(ports) => self.expose(ports),
             InstructionKind::Healthcheck(check) => self.healthcheck(check),
@@ -177,7 +177,8 @@ impl StageLowering<'_, '_> {
         Ok(())
     }
 
-    fn cmd(&mut self, command: &ShellOrExec) -> Result<(), Diagnostic> {
+    fn cmd(&mut self, instruction: &Instruction, command: &ShellOrExec) -> Result<(), Diagnostic> {
+        self.check_exec_form(instruction, command);
         let args = self.command_line(command);
         self.commit_settings(format!("CMD {}", gofmt::quoted_list(&args)));
         self.changes.push(ConfigChange::Cmd(args));
@@ -185,7 +186,12 @@ impl StageLowering<'_, '_> {
         Ok(())
     }
 
-    fn entrypoint(&mut self, command: &ShellOrExec) -> Result<(), Diagnostic> {
+    fn entrypoint(
+        &mut self,
+        instruction: &Instruction,
+        command: &ShellOrExec,
+    ) -> Result<(), Diagnostic> {
+        self.check_exec_form(instruction, command);
         let args = self.command_line(command);
         self.commit_settings(format!("ENTRYPOINT {}", gofmt::quoted_list(&args)));
         let reset_cmd = !self.cmd_set;

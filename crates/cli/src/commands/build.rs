@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use engine::event::Events;
 use engine::request::Call;
-use engine::{BuildOutcome, Cancel, Difference};
+use engine::{BuildError, BuildOutcome, Cancel, Difference};
 use serde_json::{Map, Value, json};
 
 use super::{ENVIRONMENT, Session, diff};
 use crate::args::{BuildArgs, ProgressMode};
-use crate::{exit, progress, report};
+use crate::{exit, failure, progress, report};
 
 /// Builds, showing progress, and prints or writes what came of it.
 pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
@@ -54,7 +54,10 @@ pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    let (outcome, differences) = built?;
+    let (outcome, differences) = match built {
+        Ok(built) => built,
+        Err(error) => return failed(error, call != Call::Build && args.wants_json(), mode),
+    };
     if call != Call::Build {
         return Ok(answer(call, &outcome, args.wants_json()));
     }
@@ -75,6 +78,21 @@ fn verdict(differences: &[Difference]) -> ExitCode {
     eprint!("{}", diff::text(differences));
     eprintln!("error: the second build made another image");
     exit::FAILURE.into()
+}
+
+/// Reports a failure in the form that was asked for; people get theirs from the caller.
+fn failed(error: BuildError, json_answer: bool, mode: ProgressMode) -> Result<ExitCode> {
+    match &error {
+        BuildError::Rejected(found) if json_answer => {
+            println!("{}", json!({"diagnostics": report::json(found)}));
+        }
+        _ if mode == ProgressMode::Json => {
+            let line = progress::record(SystemTime::now(), failure::facts(&error));
+            eprintln!("{line}");
+        }
+        _ => return Err(error.into()),
+    }
+    Ok(failure::code(&error.into(), false).into())
 }
 
 /// Prints the answer to a question that was asked instead of building.

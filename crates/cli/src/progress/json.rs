@@ -1,5 +1,7 @@
 //! Progress as JSON lines: one object an event, the schema in docs/formats/events.md.
 
+use std::time::SystemTime;
+
 use engine::event::{Event, EventKind, MissReason, Stream};
 use serde_json::{Map, Value, json};
 
@@ -10,13 +12,18 @@ const VERSION: u32 = 1;
 
 /// The line of one event, without a line feed.
 pub(super) fn line(event: &Event) -> String {
+    record(event.at, fields(&event.kind))
+}
+
+/// One line of the stream, without a line feed: version, time and what happened, an object.
+pub(crate) fn record(at: SystemTime, fields: Value) -> String {
     let mut object = Map::new();
     object.insert("version".into(), VERSION.into());
-    let at = jiff::Timestamp::try_from(event.at)
+    let at = jiff::Timestamp::try_from(at)
         .map(|time| time.to_string())
         .unwrap_or_default();
     object.insert("at".into(), at.into());
-    if let Value::Object(fields) = fields(&event.kind) {
+    if let Value::Object(fields) = fields {
         object.extend(fields);
     }
     Value::Object(object).to_string()

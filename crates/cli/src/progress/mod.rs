@@ -14,6 +14,7 @@ use engine::event::Event;
 
 use crate::args::ProgressMode;
 
+pub(crate) use json::record;
 pub(crate) use state::State;
 
 /// Renders events to standard error until the channel closes, and returns what they told.

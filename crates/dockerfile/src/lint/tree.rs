@@ -5,9 +5,7 @@
 use std::collections::HashMap;
 
 use super::{Rule, SkipComment, duplicates};
-use crate::ast::{
-    Dockerfile, From, Instruction, InstructionKind, KeyValues, Node, ShellOrExec, Spanned, Stage,
-};
+use crate::ast::{Dockerfile, From, Instruction, InstructionKind, KeyValues, Node, Spanned, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use crate::word::Word;
@@ -19,18 +17,13 @@ pub(crate) fn check_tree(file: &Dockerfile) -> Vec<Diagnostic> {
     check_keyword_case(file, &mut found);
     check_stage_names(&file.stages, &mut found);
     check_descriptions(file, &mut found);
-    let mut inherited = Vec::with_capacity(file.stages.len());
+    let mut has_workdir = Vec::with_capacity(file.stages.len());
     let mut by_name: HashMap<&str, usize> = HashMap::new();
     for (index, stage) in file.stages.iter().enumerate() {
         duplicates::check(stage, &mut found);
-        let base: Option<&Inherited> = by_name
-            .get(stage.from.value.image.text())
-            .and_then(|base| inherited.get(*base));
-        inherited.push(check_stage(
-            stage,
-            base.copied().unwrap_or_default(),
-            &mut found,
-        ));
+        let base = by_name.get(stage.from.value.image.text());
+        let inherited = base.is_some_and(|base| has_workdir[*base]);
+        has_workdir.push(check_stage(stage, inherited, &mut found));
         if let Some(name) = stage.name() {
             by_name.insert(name, index);
         }
@@ -38,32 +31,18 @@ pub(crate) fn check_tree(file: &Dockerfile) -> Vec<Diagnostic> {
     found
 }
 
-/// What a stage passes on to the stages built from it, as far as checks care.
-#[derive(Clone, Copy, Default)]
-struct Inherited {
-    shell: bool,
-    workdir: bool,
-}
-
-fn check_stage(stage: &Stage, base: Inherited, found: &mut Vec<Diagnostic>) -> Inherited {
-    let mut state = base;
+/// Checks one stage; `has_workdir` tells of the stage that it is built from, the result of itself.
+fn check_stage(stage: &Stage, mut has_workdir: bool, found: &mut Vec<Diagnostic>) -> bool {
     let mut last_of: [Option<&Instruction>; 3] = [None; 3];
     for instruction in &stage.instructions {
         let span = instruction.span;
         match &instruction.value {
-            InstructionKind::Cmd(command) => {
-                check_exec_form(instruction, command, state.shell, found);
-                check_once(instruction, &mut last_of[0], found);
-            }
-            InstructionKind::Entrypoint(command) => {
-                check_exec_form(instruction, command, state.shell, found);
-                check_once(instruction, &mut last_of[1], found);
-            }
+            InstructionKind::Cmd(_) => check_once(instruction, &mut last_of[0], found),
+            InstructionKind::Entrypoint(_) => check_once(instruction, &mut last_of[1], found),
             InstructionKind::Healthcheck(_) => check_once(instruction, &mut last_of[2], found),
-            InstructionKind::Shell(_) => state.shell = true,
             InstructionKind::Workdir(path) => {
-                check_workdir(path, state.workdir, found);
-                state.workdir = true;
+                check_workdir(path, has_workdir, found);
+                has_workdir = true;
             }
             InstructionKind::Maintainer(author) => found.push(
                 Diagnostic::check(
@@ -95,7 +74,7 @@ fn check_stage(stage: &Stage, base: Inherited, found: &mut Vec<Diagnostic>) -> I
             _ => {}
         }
     }
-    state
+    has_workdir
 }
 
 fn is_lower(word: &str) -> bool {
@@ -170,7 +149,7 @@ fn check_stage_names(stages: &[Stage], found: &mut Vec<Diagnostic>) {
             found.push(
                 Diagnostic::check(Rule::DuplicateStageName, *span, message)
                     .with_label(*first, "the first one")
-                    .with_note("the name means the nearest stage before the line that uses it"),
+                    .with_note("FROM means the nearest stage of the name before it, COPY --from and --target the last one"),
             );
         } else {
             seen.insert(name, *span);
@@ -245,49 +224,6 @@ fn check_description<T, S: AsRef<str>>(
         Diagnostic::check(Rule::InvalidDefinitionDescription, comment.span, message)
             .with_help("if it describes something else, leave an empty line below the comment"),
     );
-}
-
-fn check_exec_form(
-    instruction: &Instruction,
-    command: &ShellOrExec,
-    has_shell: bool,
-    found: &mut Vec<Diagnostic>,
-) {
-    let ShellOrExec::Shell(text) = command else {
-        return;
-    };
-    if has_shell {
-        return;
-    }
-    let name = instruction.value.name();
-    let message = format!(
-        "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
-    );
-    let diagnostic = Diagnostic::check(Rule::JSONArgsRecommended, instruction.span, message);
-    found.push(if text.text().starts_with('[') {
-        diagnostic
-            .with_note("this looks like a JSON array but is none, so a shell gets it as text")
-            .with_help("put every argument between double quotes, with commas between them")
-    } else {
-        let words: Vec<String> = text
-            .text()
-            .split_whitespace()
-            .map(|word| format!("{word:?}"))
-            .collect();
-        diagnostic
-            .with_note(
-                "in shell form the process is a child of `/bin/sh -c`, which passes no signals on",
-            )
-            .with_help(
-                match text
-                    .text()
-                    .contains(['\'', '"', '$', '&', '|', ';', '<', '>'])
-                {
-                    true => "move what needs a shell to a script, or set SHELL".to_owned(),
-                    false => format!("write `{name} [{}]`", words.join(", ")),
-                },
-            )
-    });
 }
 
 fn check_once<'a>(

@@ -1,6 +1,7 @@
 //! The crate's behaviour at its boundary: text in, trees, words and verdicts out.
 
 mod cases;
+mod docs;
 mod dump;
 mod expansion;
 mod hostile;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockerfile::Diagnostic;
+use dockerfile::lint::Checks;
 use frontend::{Known, LowerRequest, Lowered, Lowering, Need};
 use graph::{Builder, Definition, Edge};
 use oci::Platform;
@@ -14,6 +15,9 @@ use crate::diagnose::Report;
 use crate::error::BuildError;
 use crate::request::{BuildRequest, Call, DockerfileSource, NoCache, RunNetwork};
 use crate::resolve::Resolver;
+
+/// The build argument that stands for the file's `# check=` (row P11).
+const CHECKS_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// A Dockerfile that was read and parsed.
 pub(crate) struct Source {
@@ -67,10 +71,16 @@ pub(crate) fn read(
         }
     };
     let parsed = dockerfile::parse(&bytes);
+    let mut file = parsed.dockerfile;
+    if let Some(Some(checks)) = request.build_args.get(CHECKS_ARGUMENT) {
+        file.checks = Checks::parse(checks).map_err(|error| {
+            BuildError::request(format!("{CHECKS_ARGUMENT}: failed to {error}"))
+        })?;
+    }
     Ok(Source {
         name,
         path,
-        file: parsed.dockerfile,
+        file,
         diagnostics: parsed.diagnostics,
     })
 }
@@ -152,27 +162,34 @@ pub(crate) fn compile(
         text: text.clone(),
         diagnostics,
     };
-    let checks = &source.file.checks;
+    let parsed = || {
+        source
+            .file
+            .checks
+            .apply(&source.file, source.diagnostics.clone())
+    };
     if source.diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(BuildError::Rejected(report(source.diagnostics.clone())));
+        return Err(BuildError::Rejected(report(parsed())));
     }
     let mut known = Known::new();
     let mut builder = Builder::new();
     let mut images = Vec::new();
-    let mut found = source.diagnostics.clone();
+    let mut found = parsed();
     for platform in platforms(request) {
         let mut lower = lower_request(source, request, contexts);
         lower.platform = platform;
-        let mut lowered = lower_until_done(source, &lower, &mut known, resolver)
-            .map_err(|error| BuildError::Rejected(report(error.diagnostics)))?;
+        let mut lowered =
+            lower_until_done(source, &lower, &mut known, resolver).map_err(|error| {
+                BuildError::Rejected(report(in_order(
+                    [found.clone(), error.diagnostics].concat(),
+                )))
+            })?;
         found.extend(std::mem::take(&mut lowered.diagnostics));
         let moved = builder.absorb(std::mem::take(&mut lowered.definition));
         relocate(&mut lowered, &moved);
         images.push(lowered);
     }
-    found.sort_by_key(|diagnostic| diagnostic.span().map(|span| span.start));
-    found.dedup();
-    let warnings = report(checks.apply(&source.file, found));
+    let warnings = report(in_order(found));
     if warnings.has_errors() {
         return Err(BuildError::Rejected(warnings));
     }
@@ -181,6 +198,13 @@ pub(crate) fn compile(
         images,
         warnings,
     })
+}
+
+/// Findings by their place in the file, each once: platforms find the same.
+fn in_order(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    found.sort_by_key(|diagnostic| diagnostic.span().map(|span| span.start));
+    found.dedup();
+    found
 }
 
 fn platforms(request: &BuildRequest) -> Vec<Option<Platform>> {

@@ -62,6 +62,7 @@ pub(crate) fn prepare(engine: &Engine, request: &BuildRequest) -> Result<Prepare
         Some(bytes) => {
             let inline = BuildRequest {
                 dockerfile: DockerfileSource::Inline(bytes),
+                build_args: request.build_args.clone(),
                 ..BuildRequest::default()
             };
             compile::read(&inline, None)?

@@ -53,7 +53,12 @@ impl<'a> Prepared<'a> {
                 let source = staging
                     .file(content, *mode, (*uid, *gid))
                     .during(|| format!("write the file for {}", target.display()))?;
-                let attributes = HARMLESS | Attributes::MOUNT_ATTR_NOEXEC | protection(*readonly);
+                // A script is a file that somebody means to run.
+                let execution = match mode & 0o111 {
+                    0 => Attributes::MOUNT_ATTR_NOEXEC,
+                    _ => Attributes::empty(),
+                };
+                let attributes = HARMLESS | execution | protection(*readonly);
                 Prepared::bind(target, source, attributes)
             }
             MountKind::Bind { source, readonly } => {
