@@ -6,6 +6,7 @@
     reason = "a command line tool"
 )]
 
+mod bench;
 mod demo;
 mod machine;
 mod test;
@@ -18,6 +19,8 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
+  bench         time builds by kiln, docker and buildah, whichever are installed:
+                [--only NAME]… [--runs N] [--quick] [--json FILE]
   demo          set up what the example needs, then build, run and push it
   test          set up what the tests need, then run every check
   tidy          check layering, docs and leftovers
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["bench", rest @ ..] => bench::run(rest),
         ["demo"] => demo::run(),
         ["test", rest @ ..] => test::run(rest),
         ["tidy"] => tidy::run(),

@@ -1,0 +1,178 @@
+//! `cargo xtask bench`: the same builds by kiln and by whichever of docker and buildah are
+//! installed, in turn in one run; medians and ratios as a table and as JSON.
+//!
+//! Every Dockerfile starts from `scratch` and an archive made of Debian's static busybox, so that
+//! no tool needs a registry. Each round of a workload gives each tool a store that holds nothing.
+//! Judges nothing: figures depend on the machine.
+
+mod content;
+mod report;
+mod tool;
+mod workload;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::machine::{self, root, run_with};
+use report::{Row, Samples};
+use tool::Tool;
+use workload::{Phase, WORKLOADS, Workload};
+
+/// What was asked for.
+struct Options {
+    only: Vec<String>,
+    runs: usize,
+    quick: bool,
+    json: Option<PathBuf>,
+}
+
+/// Measures, and prints what was measured.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let options = parse(arguments)?;
+    machine::ensure(&[machine::DEMO])?;
+    run_with(Command::new("cargo").args(["build", "--release", "--locked", "--package", "cli"]))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let folder = target.join("bench");
+    remove(&folder)?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    content::base(&folder)?;
+    let tools = Tool::installed(&target.join("release/kiln"));
+    let mut rows = Vec::new();
+    for workload in chosen(&options)? {
+        eprintln!("{}: {}", workload.name, workload.what);
+        rows.extend(measure(workload, &tools, &folder, &options)?);
+        remove(&folder.join(workload.name))?;
+    }
+    let names: Vec<&str> = tools.iter().map(Tool::name).collect();
+    print!("{}", report::table(&names, &rows));
+    if let Some(path) = &options.json {
+        let json = report::json(&names, &rows);
+        fs::write(path, format!("{json:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn parse(arguments: &[&str]) -> Result<Options> {
+    let mut options = Options {
+        only: Vec::new(),
+        runs: 5,
+        quick: false,
+        json: None,
+    };
+    let mut words = arguments.iter();
+    while let Some(&word) = words.next() {
+        let mut value = || {
+            words
+                .next()
+                .copied()
+                .with_context(|| format!("{word} needs a value"))
+        };
+        match word {
+            "--only" => options.only.push(value()?.to_string()),
+            "--runs" => options.runs = value()?.parse().context("--runs takes a number")?,
+            "--json" => options.json = Some(std::path::absolute(value()?)?),
+            "--quick" => options.quick = true,
+            other => bail!("no flag `{other}` of bench"),
+        }
+    }
+    if options.runs == 0 {
+        bail!("--runs takes a number of at least 1");
+    }
+    Ok(options)
+}
+
+fn chosen(options: &Options) -> Result<Vec<&'static Workload>> {
+    let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+    if let Some(unknown) = options
+        .only
+        .iter()
+        .find(|name| !names.contains(&name.as_str()))
+    {
+        bail!("no workload `{unknown}`: there are {}", names.join(", "));
+    }
+    let wanted = |workload: &&Workload| {
+        options.only.is_empty() || options.only.iter().any(|name| name == workload.name)
+    };
+    Ok(WORKLOADS.iter().filter(wanted).collect())
+}
+
+/// All rounds of one workload; one row for each of its measured phases.
+fn measure(
+    workload: &Workload,
+    tools: &[Tool],
+    folder: &Path,
+    options: &Options,
+) -> Result<Vec<Row>> {
+    let folder = folder.join(workload.name);
+    let context = folder.join("context");
+    let scale = if options.quick { 10 } else { 1 };
+    fs::create_dir_all(&context)?;
+    let base = folder.with_file_name("base.tar");
+    fs::copy(base, context.join("base.tar"))?;
+    let mut samples = vec![vec![Samples::default(); tools.len()]; workload.phases.len()];
+    let rounds = if options.quick { 1 } else { options.runs };
+    // The last round measures memory: under `time` a build takes a little longer.
+    for round in 0..=rounds {
+        (workload.files)(&context, scale)?;
+        for (column, tool) in tools.iter().enumerate() {
+            if round == rounds && column > 0 {
+                continue;
+            }
+            // The same start for each tool, whatever the one before it edited.
+            (workload.files)(&context, scale)?;
+            let store = folder.join(tool.name());
+            tool.clear(&store)?;
+            for (phase, samples) in workload.phases.iter().zip(&mut samples) {
+                let samples = &mut samples[column];
+                if round == rounds {
+                    samples.memory = perform(phase, tool, &store, &context, true)?.1;
+                } else {
+                    for _ in 0..phase.repeat {
+                        let (time, _) = perform(phase, tool, &store, &context, false)?;
+                        samples.times.push(time / phase.steps);
+                    }
+                }
+            }
+            tool.clear(&store)?;
+        }
+    }
+    let measured = workload.phases.iter().zip(samples);
+    Ok(measured
+        .filter(|(phase, _)| !phase.name.is_empty())
+        .map(|(phase, samples)| Row {
+            workload: workload.name,
+            phase: phase.name,
+            samples,
+        })
+        .collect())
+}
+
+/// One build: how long it took, and the most memory it had, in bytes, if `memory` was asked for.
+fn perform(
+    phase: &Phase,
+    tool: &Tool,
+    store: &Path,
+    context: &Path,
+    memory: bool,
+) -> Result<(Duration, Option<u64>)> {
+    (phase.edit)(context)?;
+    let output = phase.export.then(|| store.with_extension("oci.tar"));
+    let file = context.join(phase.dockerfile);
+    tool.build(store, &file, context, output.as_deref(), memory)
+        .with_context(|| format!("{} could not build", tool.name()))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
