@@ -27,7 +27,7 @@ use crate::mounting::Mounting;
 /// Access to layers on behalf of one call of the engine.
 pub(crate) struct Layers<'e> {
     store: &'e Store,
-    mounting: Mounting,
+    mounting: Mounting<'e>,
     fetcher: Fetcher<'e>,
     /// The steps that bring layers in, to show progress under.
     steps: Mutex<HashMap<LayerId, VertexDigest>>,
@@ -48,7 +48,11 @@ pub(crate) struct LayerBlob {
 }
 
 impl<'e> Layers<'e> {
-    pub(crate) fn new(store: &'e Store, mounting: Mounting, fetcher: Fetcher<'e>) -> Layers<'e> {
+    pub(crate) fn new(
+        store: &'e Store,
+        mounting: Mounting<'e>,
+        fetcher: Fetcher<'e>,
+    ) -> Layers<'e> {
         Layers {
             store,
             mounting,
@@ -191,11 +195,11 @@ impl<'e> Layers<'e> {
     /// A layer in a form that this machine can mount.
     fn lower(&self, id: LayerId) -> Result<Lower, StepError> {
         let mut layer = self.get(id)?;
-        if layer.directory.is_none() && !self.mounting.erofs {
+        if layer.directory.is_none() && !self.mounting.erofs() {
             layer = self.write_out(&layer)?;
         }
         layer
-            .lower(self.mounting.erofs)
+            .lower(self.mounting.erofs())
             .map_err(StepError::failed(format!("mount layer {id}")))
     }
 

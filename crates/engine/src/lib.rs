@@ -35,12 +35,14 @@ mod remote_cache;
 pub mod request;
 mod resolve;
 mod room;
+mod settle;
 mod step;
 mod terminal;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use distribution::{ClientOptions, Credentials, DockerConfig, RegistryConfig};
@@ -59,7 +61,7 @@ pub use machine::{
     DoctorReport, Info, PruneFilter, PruneReport, PruneRequest, Standpoint, UsageRow,
     cancel_on_signal, enter_user_namespace, is_root,
 };
-pub use runtime::init_if_child;
+pub use settle::init_if_child;
 
 use mounting::Mounting;
 use net::Net;
@@ -104,7 +106,8 @@ pub struct Engine {
     net: Net,
     helper: runtime::Helper,
     standing: Standing,
-    erofs: sys::mount::ErofsSupport,
+    /// Asked for when first needed: the kernel takes a millisecond to say.
+    erofs: OnceLock<sys::mount::ErofsSupport>,
     max_size: Option<u64>,
     min_free: Option<u64>,
 }
@@ -144,10 +147,10 @@ impl Engine {
             ..ClientOptions::default()
         });
         let standing = options.standpoint.standing;
-        let erofs = match options.directories {
-            true => sys::mount::ErofsSupport::None("as configured"),
-            false => machine::erofs_support(&store),
-        };
+        let erofs = OnceLock::new();
+        if options.directories {
+            erofs.get_or_init(|| sys::mount::ErofsSupport::None("as configured"));
+        }
         let helper = runtime::Helper::current();
         Ok(Engine {
             store,
@@ -165,11 +168,16 @@ impl Engine {
         room::Room::new(&self.store, self.max_size, self.min_free)
     }
 
+    /// How the kernel mounts packed layers.
+    fn erofs(&self) -> &sys::mount::ErofsSupport {
+        self.erofs
+            .get_or_init(|| machine::erofs_support(&self.store))
+    }
+
     /// How layers are mounted here.
-    fn mounting(&self) -> Mounting {
-        let erofs = !matches!(self.erofs, sys::mount::ErofsSupport::None(_));
+    fn mounting(&self) -> Mounting<'_> {
         let single_id = self.standing.rung == runtime::rootless::Rung::Single;
-        Mounting::new(!self.standing.userxattr, erofs, single_id)
+        Mounting::new(self, !self.standing.userxattr, single_id)
     }
 }
 

@@ -10,6 +10,7 @@ use sys::mount::ErofsSupport;
 use crate::Engine;
 use crate::cancel::Cancel;
 use crate::error::BuildError;
+use crate::settle;
 
 /// What a process may do, found out (and arranged) before its first thread.
 #[derive(Clone, Debug)]
@@ -161,7 +162,7 @@ impl Engine {
             platform: crate::host_platform(),
             rung: self.standing.explanation.clone(),
             missing: self.standing.missing.clone(),
-            layers: match self.erofs {
+            layers: match self.erofs() {
                 ErofsSupport::Files => "EROFS over files".into(),
                 ErofsSupport::LoopDevices => "EROFS through loop devices".into(),
                 ErofsSupport::None(reason) => format!("directories ({reason})"),
@@ -239,8 +240,7 @@ impl Engine {
     /// outlive a crash of the machine.
     pub(crate) fn settle_later(&self) {
         self.room().after_writing();
-        // Results that were not settled are verified, or made again, after a crash.
-        drop(self.store.settle());
+        settle::start(&self.store);
     }
 }
 

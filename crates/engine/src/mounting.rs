@@ -2,21 +2,27 @@
 
 use layer::unpack::{Deletions, Refused, UnpackOptions};
 use layer::xattr::Marks;
+use sys::mount::ErofsSupport;
+
+use crate::Engine;
 
 /// What the rung of the privilege ladder means for layers.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mounting {
-    /// Packed layers can be mounted as they are.
-    pub(crate) erofs: bool,
+#[derive(Clone, Copy)]
+pub(crate) struct Mounting<'e> {
+    engine: &'e Engine,
     /// overlayfs keeps its marks in `user.overlay.*`.
     pub(crate) userxattr: bool,
     /// How packed layers are written out where they cannot be mounted.
     pub(crate) unpack: UnpackOptions,
 }
 
-impl Mounting {
+impl<'e> Mounting<'e> {
     /// For a process in the initial user namespace with all privileges, or in one of its own.
-    pub(crate) fn new(initial_namespace: bool, erofs: bool, single_id: bool) -> Mounting {
+    pub(crate) fn new(
+        engine: &'e Engine,
+        initial_namespace: bool,
+        single_id: bool,
+    ) -> Mounting<'e> {
         let deletions = Deletions::Overlay(if initial_namespace {
             Marks::Trusted
         } else {
@@ -28,10 +34,15 @@ impl Mounting {
             Refused::Fail
         };
         Mounting {
-            erofs,
+            engine,
             userxattr: !initial_namespace,
             unpack: UnpackOptions { deletions, refused },
         }
+    }
+
+    /// Whether packed layers can be mounted as they are.
+    pub(crate) fn erofs(&self) -> bool {
+        !matches!(self.engine.erofs(), ErofsSupport::None(_))
     }
 
     /// How files are written that are no layer.

@@ -48,7 +48,7 @@ pub struct ImageLayer {
     pub blob: Option<Descriptor>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TagRecord {
     pub(crate) reference: Reference,
     pub(crate) id: Digest,
@@ -108,19 +108,29 @@ impl Image {
 
 impl Store {
     /// Puts an image into the store, under a name if there is one. The name is taken away from
-    /// the image that had it.
+    /// the image that had it. What is there already is left as it is, its time too: nothing is
+    /// written then.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn tag(&self, image: &Image, reference: Option<&Reference>) -> Result<Digest, StoreError> {
         let id = image.id();
-        self.inner.put(IMAGES, &id.hex(), image)?;
+        let same = |known: &Image| known.manifests == image.manifests && known.index == image.index;
+        if !self.inner.holds(IMAGES, &id.hex(), same)? {
+            self.inner.put(IMAGES, &id.hex(), image)?;
+        }
         if let Some(reference) = reference {
             let record = TagRecord {
                 reference: reference.clone(),
                 id,
             };
-            self.inner.put(TAGS, &tag_key(reference), &record)?;
+            let key = tag_key(reference);
+            if !self
+                .inner
+                .holds(TAGS, &key, |known: &TagRecord| *known == record)?
+            {
+                self.inner.put(TAGS, &key, &record)?;
+            }
         }
         Ok(id)
     }

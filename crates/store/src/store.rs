@@ -118,6 +118,19 @@ impl Store {
         settled
     }
 
+    /// Whether nothing was recorded through this store since it was last settled.
+    pub fn is_settled(&self) -> bool {
+        !self.inner.unsettled.load(Ordering::Relaxed)
+    }
+
+    /// As [`Store::settle`], for what other processes recorded.
+    ///
+    /// # Errors
+    /// When the disk cannot be written.
+    pub fn settle_all(&self) -> Result<(), StoreError> {
+        self.inner.settle()
+    }
+
     /// A new directory of this process's own; removed when the store is closed, or after the
     /// process was killed.
     ///
@@ -362,6 +375,17 @@ impl Inner {
         let file = read(&self.record_path(table, key))?;
         let record = file.and_then(|(_, bytes)| record::decode(table.kind, &bytes));
         Ok(record.map(|(payload, _)| payload))
+    }
+
+    /// Whether a record that can be trusted is there and is `same`; its use is noted.
+    pub(crate) fn holds<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &str,
+        same: impl FnOnce(&T) -> bool,
+    ) -> Result<bool, StoreError> {
+        let known = self.get::<T>(table, key)?;
+        Ok(known.is_some_and(|(known, stamp)| self.trusts(&stamp) && same(&known)))
     }
 
     /// Writes a record, in place of any earlier one.
