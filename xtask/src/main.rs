@@ -20,7 +20,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   bench         time builds by kiln, docker and buildah, whichever are installed:
-                [--only NAME]… [--runs N] [--quick] [--json FILE]
+                [--only WORKLOAD]… [--tool NAME]… [--runs N] [--quick] [--json FILE]
   demo          set up what the example needs, then build, run and push it
   test          set up what the tests need, then run every check
   tidy          check layering, docs and leftovers

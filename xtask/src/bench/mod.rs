@@ -25,6 +25,7 @@ use workload::{Phase, WORKLOADS, Workload};
 /// What was asked for.
 struct Options {
     only: Vec<String>,
+    tools: Vec<String>,
     runs: usize,
     quick: bool,
     json: Option<PathBuf>,
@@ -41,7 +42,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     remove(&folder)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     content::base(&folder)?;
-    let tools = Tool::installed(&target.join("release/kiln"));
+    let mut tools = Tool::installed(&target.join("release/kiln"));
+    let wanted = |tool: &Tool| {
+        options
+            .tools
+            .iter()
+            .any(|name| tool.name().starts_with(name))
+    };
+    tools.retain(|tool| options.tools.is_empty() || wanted(tool));
     let mut rows = Vec::new();
     for workload in chosen(&options)? {
         eprintln!("{}: {}", workload.name, workload.what);
@@ -61,6 +69,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 fn parse(arguments: &[&str]) -> Result<Options> {
     let mut options = Options {
         only: Vec::new(),
+        tools: Vec::new(),
         runs: 5,
         quick: false,
         json: None,
@@ -75,6 +84,7 @@ fn parse(arguments: &[&str]) -> Result<Options> {
         };
         match word {
             "--only" => options.only.push(value()?.to_string()),
+            "--tool" => options.tools.push(value()?.to_string()),
             "--runs" => options.runs = value()?.parse().context("--runs takes a number")?,
             "--json" => options.json = Some(std::path::absolute(value()?)?),
             "--quick" => options.quick = true,
