@@ -4,10 +4,10 @@
 //! A `syncfs` takes as long as everything that anybody wrote to the file system takes to reach
 //! the disk. What a killed settler leaves undone is done by the next one.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use std::os::unix::process::CommandExt;
 use store::Store;
 
 /// What a settler is called, in place of the program's name.
@@ -29,11 +29,8 @@ pub fn init_if_child() {
     }
 }
 
-/// Starts a process that settles what was recorded in this store, if anything was.
-#[expect(
-    clippy::zombie_processes,
-    reason = "it outlives this process, which is about to end"
-)]
+/// Starts a process that settles what was recorded in this store, if anything was. It outlives
+/// this process, which is about to end and does not wait for it.
 pub(crate) fn start(store: &Store) {
     if store.is_settled() {
         return;
