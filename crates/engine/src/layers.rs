@@ -33,6 +33,8 @@ pub(crate) struct Layers<'e> {
     steps: Mutex<HashMap<LayerId, VertexDigest>>,
     /// Layers of images that a build stands on; without a build, all that have layer bytes.
     images: Option<HashSet<LayerId>>,
+    /// Layers that were found: the store keeps them as long as it is open.
+    found: Mutex<HashMap<LayerId, Layer>>,
     stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
 }
 
@@ -59,6 +61,7 @@ impl<'e> Layers<'e> {
             fetcher,
             steps: Mutex::default(),
             images: None,
+            found: Mutex::default(),
             stacks: Mutex::default(),
         }
     }
@@ -128,9 +131,21 @@ impl<'e> Layers<'e> {
     }
 
     fn find(&self, id: LayerId) -> Result<Option<Layer>, StepError> {
-        self.store
+        let known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(layer) = known.get(&id) {
+            return Ok(Some(layer.clone()));
+        }
+        drop(known);
+        let layer = self
+            .store
             .layer(id)
-            .map_err(StepError::failed(format!("look up layer {id}")))
+            .map_err(StepError::failed(format!("look up layer {id}")))?;
+        Ok(layer.inspect(|layer| self.remember(layer)))
+    }
+
+    fn remember(&self, layer: &Layer) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.insert(layer.id, layer.clone());
     }
 
     fn get(&self, id: LayerId) -> Result<Layer, StepError> {
@@ -220,6 +235,7 @@ impl<'e> Layers<'e> {
         self.store
             .attach_directory(layer.id, draft)
             .map_err(StepError::failed(failed()))
+            .inspect(|layer| self.remember(layer))
     }
 
     /// How overlayfs marks what it does here.
@@ -317,7 +333,8 @@ impl<'e> Layers<'e> {
             Times::Layer => self
                 .store
                 .attach_packed(id, draft, tar)
-                .map_err(StepError::failed(failed()))?,
+                .map_err(StepError::failed(failed()))
+                .inspect(|layer| self.remember(layer))?,
             // With other times it is another layer, shared by whoever needs the same bytes.
             Times::Clamp(_) | Times::Preserve => {
                 let id = draft
