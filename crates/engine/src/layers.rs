@@ -11,10 +11,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use layer::compress::Compression;
-use layer::copy;
-use layer::select::{Naming, Origin, Selector, select};
 use layer::xattr::Marks;
-use layer::{Change, EmptyTree, RelPath, Stack, Time, Times, Tree, View};
+use layer::{Change, EmptyTree, RelPath, Stack, Times, Tree, View};
 use oci::{Descriptor, DiffId, MediaType};
 use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
@@ -270,29 +268,8 @@ impl<'e> Layers<'e> {
         let failed = || format!("write out {path}");
         self.ensure(layers)?;
         let view = self.view(layers)?;
-        let selector = Selector {
-            paths: vec![path.as_bytes().to_vec()],
-            exclude: None,
-            naming: Naming::Contents,
-            origin: Origin::Tree,
-        };
-        let selection = select(&*view, &selector).map_err(StepError::failed(failed()))?;
-        let target = copy::Target {
-            dest: Vec::new(),
-            dest_is_dir: true,
-            mode: None,
-            follow_links: false,
-        };
-        let copy = copy::Copy {
-            view,
-            selection,
-            target,
-            chown: None,
-            reset_owner: false,
-            archives: Vec::new(),
-        };
-        let changes = copy::plan(None, vec![copy::Action::Copy(copy)], Time::default())
-            .map_err(StepError::failed(failed()))?;
+        let changes =
+            crate::export::files::tree(view, path).map_err(StepError::failed(failed()))?;
         layer::unpack::unpack(&changes, root, self.mounting.unpack)
             .map_err(StepError::failed(failed()))?;
         Ok(())

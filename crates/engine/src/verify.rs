@@ -102,7 +102,7 @@ impl Engine {
         }
         std::fs::create_dir_all(&place).map_err(failed)?;
         let view = HostView::open(&from, None, None).map_err(failed)?;
-        let mut changes = files::tree(Arc::new(view)).map_err(failed)?;
+        let mut changes = files::tree(Arc::new(view), "").map_err(failed)?;
         for (_, change) in &mut changes {
             if let Change::Put { node, .. } = change
                 && shift

@@ -27,18 +27,19 @@ fn whole(layers: &Layers<'_>, chain: &[LayerId]) -> Result<Changes, BuildError> 
         |error: Box<dyn std::error::Error + Send + Sync>| BuildError::export("the files", error);
     layers.ensure(chain).map_err(|error| failed(error.into()))?;
     let view = layers.view(chain).map_err(|error| failed(error.into()))?;
-    tree(view).map_err(failed)
+    tree(view, "").map_err(failed)
 }
 
-/// All of a view, as changes to nothing.
+/// What is at `path` of a view (all of it, for the empty path), as changes to nothing.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn tree(
     view: Arc<dyn View>,
+    path: &str,
 ) -> Result<Changes, Box<dyn std::error::Error + Send + Sync>> {
     let selector = Selector {
-        paths: vec![Vec::new()],
+        paths: vec![path.as_bytes().to_vec()],
         exclude: None,
         naming: Naming::Contents,
         origin: Origin::Tree,
