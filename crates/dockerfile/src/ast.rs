@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::diagnostic::Diagnostic;
 use crate::lint::{Checks, SkipComment};
 use crate::source::{Source, Span};
 use crate::word::{Escape, Word};
@@ -36,8 +37,24 @@ pub struct Dockerfile {
     pub global_args: Vec<Node<Arg>>,
     /// Build stages in the order of the file.
     pub stages: Vec<Stage>,
+    /// What is missing above because it could not be read; an error says why.
+    pub loss: Loss,
     /// Every byte of the file as a run of adjacent tokens.
     pub tokens: Vec<Token>,
+}
+
+/// What a tree lacks of its file. Each includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Loss {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Instructions that no other instruction's meaning depends on.
+    Instructions,
+    /// Perhaps instructions that set variables.
+    Variables,
+    /// Perhaps stages, so that names and numbers of stages mean something else.
+    Stages,
 }
 
 impl Dockerfile {
@@ -551,7 +568,7 @@ pub struct OnBuild {
     /// The trigger as an image config stores it: one line, then bodies and terminators of
     /// here-documents.
     pub trigger: String,
-    /// The trigger, parsed; spans point into the same file. `None` when it cannot be parsed,
-    /// which fails the build that it fires in, not this one.
-    pub instruction: Option<Instruction>,
+    /// The trigger, parsed; spans point into the same file. One that cannot be parsed fails the
+    /// build that it fires in, with this error, and not this one.
+    pub instruction: Result<Instruction, Box<Diagnostic>>,
 }

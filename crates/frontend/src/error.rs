@@ -7,7 +7,8 @@ use dockerfile::Diagnostic;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("lower the Dockerfile: {}", summary(diagnostics))]
 pub struct LowerError {
-    /// At least one of them is an error; by place in the file.
+    /// At least one of them is an error, unless the tree lacks something
+    /// ([`dockerfile::ast::Loss`]), which the parser has reported; by place in the file.
     pub diagnostics: Vec<Diagnostic>,
 }
 

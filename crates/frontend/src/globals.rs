@@ -137,7 +137,7 @@ pub(crate) fn unused_build_args(
 fn declaration(instruction: &Instruction) -> Option<&Arg> {
     match &instruction.value {
         InstructionKind::Arg(arg) => Some(arg),
-        InstructionKind::OnBuild(onbuild) => match &onbuild.instruction.as_ref()?.value {
+        InstructionKind::OnBuild(onbuild) => match &onbuild.instruction.as_ref().ok()?.value {
             InstructionKind::Arg(arg) => Some(arg),
             _ => None,
         },

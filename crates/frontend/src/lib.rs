@@ -24,6 +24,7 @@ mod globals;
 mod gofmt;
 mod image;
 mod known;
+mod loss;
 mod lower;
 mod lowered;
 mod mount;

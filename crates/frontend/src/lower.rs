@@ -13,6 +13,7 @@ use crate::error::LowerError;
 use crate::globals::{self, Globals};
 use crate::image;
 use crate::known::Known;
+use crate::loss;
 use crate::lowered::{Entitlement, Lowered, Lowering, Request};
 use crate::outline::OutlineArg;
 use crate::plan::{self, Plan};
@@ -30,7 +31,7 @@ const MAX_SUGGESTIONS: usize = 50;
 /// base images and for what their triggers refer to.
 ///
 /// Errors of the parser are the caller's business: a file that has some lowers to whatever is left
-/// of it.
+/// of it, and of what is wrong with that only what does not follow from the loss is reported.
 ///
 /// # Errors
 /// When the file cannot be built as asked. All independent errors are in the one [`LowerError`].
@@ -47,7 +48,8 @@ pub fn lower(
     let reach = reach(&plan, request, known, &mut diagnostics);
     // What is wrong already is found out without asking anybody; the rest is lowered all the same,
     // for the sake of its errors.
-    if !reach.needs.is_empty() && !diagnostics.iter().any(Diagnostic::is_error) {
+    let asks = !request.without_images && !diagnostics.iter().any(Diagnostic::is_error);
+    if asks && !reach.needs.is_empty() {
         return Ok(Lowering::Needs(reach.needs));
     }
     let mut lowerer = Lowerer::new(file, request, known, globals, plan, diagnostics);
@@ -61,8 +63,9 @@ fn failure(file: &Dockerfile, diagnostics: Vec<Diagnostic>) -> LowerError {
     }
 }
 
-/// Applies `# check=` and sorts by place; what stands at one place keeps its order.
+/// Leaves out what follows from other errors, applies `# check=` and sorts by place; what stands at one place keeps its order.
 fn in_order(file: &Dockerfile, diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let diagnostics = loss::independent(file, diagnostics);
     let mut diagnostics = file.checks.apply(file, diagnostics);
     diagnostics.sort_by_key(|diagnostic| diagnostic.span().map(|span| span.start));
     diagnostics

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dockerfile::ast::{Instruction, InstructionKind, Stage};
-use dockerfile::{Diagnostic, Span, parse_trigger};
+use dockerfile::ast::{Instruction, InstructionKind};
+use dockerfile::{Diagnostic, Severity, Span, parse_trigger};
 
 use crate::external::{External, bad_name, resolve};
 use crate::known::{Known, Need};
@@ -39,7 +39,7 @@ pub(crate) fn stage_triggers<'a>(
     };
     let instructions = parent.into_iter().flat_map(|stage| &stage.instructions);
     instructions.filter_map(|instruction| match &instruction.value {
-        InstructionKind::OnBuild(onbuild) => onbuild.instruction.as_ref(),
+        InstructionKind::OnBuild(onbuild) => onbuild.instruction.as_ref().ok(),
         _ => None,
     })
 }
@@ -65,11 +65,7 @@ pub(crate) fn reach(
         let mut origins: Vec<Origin> = Vec::new();
         let mut own = planned.stage.instructions.as_slice();
         match &planned.base {
-            Base::Stage(base) => {
-                origins.push(Origin::Stage(*base));
-                let from = planned.stage.from.span;
-                diagnostics.extend(unreadable_triggers(plan.stages[*base].stage, from));
-            }
+            Base::Stage(base) => origins.push(Origin::Stage(*base)),
             // A replaced stage's own instructions are not run.
             Base::Replaced(_) => own = &[],
             Base::External(_) | Base::Scratch | Base::Unknown => {}
@@ -111,6 +107,7 @@ pub(crate) fn reach(
         }
     }
     check_unreached(plan, &reach, request, diagnostics);
+    diagnostics.extend(unreadable_triggers(plan, &reach));
     reach
 }
 
@@ -200,26 +197,35 @@ fn parse_triggers(texts: &[String], from: Span, diagnostics: &mut Vec<Diagnostic
     triggers
 }
 
-/// The errors of a stage's triggers that cannot be read, once a stage is built from it.
-fn unreadable_triggers(stage: &Stage, from: Span) -> Vec<Diagnostic> {
-    let mut errors = Vec::new();
-    for instruction in &stage.instructions {
-        let InstructionKind::OnBuild(onbuild) = &instruction.value else {
-            continue;
-        };
-        if onbuild.instruction.is_some() {
-            continue;
-        }
-        let parsed = parse_trigger(&onbuild.trigger).diagnostics;
-        for mut error in parsed.into_iter().filter(Diagnostic::is_error) {
-            error.labels.truncate(1);
-            for label in &mut error.labels {
-                label.span = instruction.span;
-            }
-            errors.push(error.with_label(from, "the trigger fires here"));
+/// The triggers of the file that cannot be read: errors where they fire in a stage that is needed,
+/// warnings else.
+fn unreadable_triggers(plan: &Plan<'_>, reach: &Reach) -> Vec<Diagnostic> {
+    let mut fires: BTreeMap<usize, Span> = BTreeMap::new();
+    for (planned, _) in plan.stages.iter().zip(&reach.stages).filter(|(_, r)| **r) {
+        if let Base::Stage(base) = planned.base {
+            fires.entry(base).or_insert(planned.stage.from.span);
         }
     }
-    errors
+    let mut found = Vec::new();
+    for (index, planned) in plan.stages.iter().enumerate() {
+        for instruction in &planned.stage.instructions {
+            let InstructionKind::OnBuild(onbuild) = &instruction.value else {
+                continue;
+            };
+            let Err(error) = &onbuild.instruction else {
+                continue;
+            };
+            let mut error = Diagnostic::clone(error);
+            found.push(match fires.get(&index) {
+                Some(from) => error.with_label(*from, "the trigger fires here"),
+                None => {
+                    error.severity = Severity::Warning;
+                    error.with_note("every build from this image will fail at this trigger")
+                }
+            });
+        }
+    }
+    found
 }
 
 /// Points a diagnostic about a base image's trigger at the `FROM` that brought it in.

@@ -17,6 +17,9 @@ pub struct LowerRequest {
     pub target: Option<String>,
     /// Lower every stage, needed or not, so that checks see all of the file.
     pub all_stages: bool,
+    /// Ask for nothing: what images hold counts as unknown. The graph is then not to be built;
+    /// errors and outline say what the file alone says.
+    pub without_images: bool,
     /// `--build-arg`. `None` is a name without value that the caller's environment did not have:
     /// it counts as not given (A4).
     pub build_args: BTreeMap<String, Option<String>>,
@@ -55,6 +58,7 @@ impl LowerRequest {
             file_name: "Dockerfile".to_owned(),
             target: None,
             all_stages: false,
+            without_images: false,
             build_args: BTreeMap::new(),
             platform: None,
             build_platform: platform,

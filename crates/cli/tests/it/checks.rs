@@ -62,6 +62,20 @@ fn questions_are_answered() {
 }
 
 #[test]
+fn what_the_file_alone_says_needs_no_base_image() {
+    let project = Project::new();
+    let file = FILE.replace("scratch", "registry.invalid/nowhere");
+    project.write("Dockerfile", file + "CMD [\"x\"]\n");
+    for call in ["targets", "outline"] {
+        let arguments = ["build", "--call", call, "."];
+        let answer = project.kiln(&arguments).success().stdout;
+        assert!(answer.contains("release"), "{answer}");
+    }
+    let arguments = ["build", "--check", "."];
+    project.kiln(&arguments).code(1).says(&["cannot resolve"]);
+}
+
+#[test]
 fn the_graph_is_printed_the_same_every_time() {
     let project = Project::new();
     project.write("Dockerfile", FILE);

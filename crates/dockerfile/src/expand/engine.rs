@@ -20,6 +20,8 @@ pub(super) struct Mode {
     keep_escapes: bool,
     /// Unset variables stay as they are written.
     keep_unset: bool,
+    /// Words are wanted besides the text.
+    words: bool,
 }
 
 impl Mode {
@@ -30,6 +32,14 @@ impl Mode {
             keep_quotes: false,
             keep_escapes: false,
             keep_unset: false,
+            words: false,
+        }
+    }
+
+    pub(super) fn words(escape: Escape) -> Mode {
+        Mode {
+            words: true,
+            ..Mode::word(escape)
         }
     }
 
@@ -45,7 +55,7 @@ impl Mode {
             keep_quotes: keep,
             keep_escapes: keep,
             keep_unset: true,
-            ..Mode::word(Escape::Backslash)
+            ..Mode::words(Escape::Backslash)
         }
     }
 }
@@ -68,15 +78,24 @@ pub(crate) fn split_raw(text: &str, keep: bool) -> Option<Vec<String>> {
         .map(|output| output.words)
 }
 
-/// Text and words of an expansion.
-#[derive(Default)]
+/// Text of an expansion, and its words if they are wanted.
 pub(super) struct Output {
     pub(super) text: String,
     pub(super) words: Vec<String>,
+    splits: bool,
     word: String,
 }
 
 impl Output {
+    fn new(mode: Mode) -> Output {
+        Output {
+            text: String::new(),
+            words: Vec::new(),
+            splits: mode.words,
+            word: String::new(),
+        }
+    }
+
     /// Adds a character that white space is recognised in.
     fn push_plain(&mut self, ch: char) {
         self.text.push(ch);
@@ -84,6 +103,9 @@ impl Output {
     }
 
     fn split(&mut self, ch: char) {
+        if !self.splits {
+            return;
+        }
         if !ch.is_whitespace() {
             self.word.push(ch);
         } else if !self.word.is_empty() {
@@ -94,13 +116,17 @@ impl Output {
     /// Adds text that was quoted or escaped: it never splits.
     fn push_protected(&mut self, text: &str) {
         self.text.push_str(text);
-        self.word.push_str(text);
+        if self.splits {
+            self.word.push_str(text);
+        }
     }
 
     /// Adds a variable's value: it splits like plain text.
     fn push_value(&mut self, value: &str) {
         self.text.push_str(value);
-        value.chars().for_each(|ch| self.split(ch));
+        if self.splits {
+            value.chars().for_each(|ch| self.split(ch));
+        }
     }
 
     fn finish(mut self) -> Output {
@@ -181,7 +207,7 @@ impl<'a> Engine<'a> {
     /// while looking for `stop` gives no output but leaves `at` there; the caller names the error.
     fn until(&mut self, stop: Option<char>) -> Result<Output, Failure> {
         let start = self.at;
-        let mut output = Output::default();
+        let mut output = Output::new(self.mode);
         while let Some(ch) = self.peek() {
             if Some(ch) == stop {
                 self.next();

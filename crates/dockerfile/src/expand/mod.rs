@@ -159,7 +159,7 @@ impl Word {
         scope: &dyn Scope,
         escape: Escape,
     ) -> Result<ExpandedWords, ExpandError> {
-        let (output, lookups) = run(self, scope, Mode::word(escape))?;
+        let (output, lookups) = run(self, scope, Mode::words(escape))?;
         Ok(ExpandedWords {
             words: output.words,
             uses: place(self, lookups),

@@ -5,10 +5,10 @@ use super::fragment::Fragment;
 use super::lines::{Lines, LogicalLine};
 use super::{Parsed, healthcheck, heredoc, json, run, transfer};
 use crate::ast::{
-    Arg, ArgDeclaration, From, Heredoc, InstructionKind, KeyValue, KeyValues, Node, OnBuild,
+    Arg, ArgDeclaration, From, Heredoc, InstructionKind, KeyValue, KeyValues, Loss, Node, OnBuild,
     ShellOrExec, Spanned,
 };
-use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::lint::SkipComment;
 use crate::source::Span;
 use crate::suggest::nearest;
@@ -42,10 +42,28 @@ const FROM_FLAGS: Table = &[("platform", Takes::Value)];
 pub(super) enum Statement {
     From(Box<From>),
     Instruction(InstructionKind),
-    /// A `FROM` that was reported: what follows belongs to no known stage.
-    UnreadableFrom,
-    /// Anything else that was reported.
-    Unreadable,
+    /// It was reported, and this is what the tree lacks for it.
+    Unreadable(Unreadable),
+}
+
+/// A line that was reported and left out.
+pub(super) struct Unreadable {
+    pub(super) loss: Loss,
+    /// It is a `FROM`, or was meant to be one: what follows belongs to no known stage.
+    pub(super) is_from: bool,
+}
+
+impl Unreadable {
+    fn new(name: &str) -> Unreadable {
+        let meant = KEYWORDS.iter().find(|known| **known == name).copied();
+        let is_from = meant.or(nearest(name, KEYWORDS)) == Some("FROM");
+        let loss = match meant {
+            None | Some("FROM") => Loss::Stages,
+            Some("ARG" | "ENV" | "ONBUILD") => Loss::Variables,
+            Some(_) => Loss::Instructions,
+        };
+        Unreadable { loss, is_from }
+    }
 }
 
 /// A line cut into keyword, flags and arguments.
@@ -118,10 +136,14 @@ pub(super) fn read(lines: &mut Lines<'_>, line: &LogicalLine, escape: Escape) ->
         value: (),
     };
     if !complete {
-        return frame.with(Statement::Unreadable);
+        // Whatever stood below it was taken for its text.
+        return frame.with(Statement::Unreadable(Unreadable {
+            loss: Loss::Stages,
+            is_from: false,
+        }));
     }
-    let is_from = head.name == "FROM";
-    let statement = if is_from {
+    let name = head.name.clone();
+    let statement = if name == "FROM" {
         from(head).map(|from| Statement::From(Box::new(from)))
     } else {
         let reader = Reader {
@@ -135,11 +157,7 @@ pub(super) fn read(lines: &mut Lines<'_>, line: &LogicalLine, escape: Escape) ->
     };
     let statement = statement.unwrap_or_else(|diagnostic| {
         lines.diagnostics.push(*diagnostic);
-        if is_from {
-            Statement::UnreadableFrom
-        } else {
-            Statement::Unreadable
-        }
+        Statement::Unreadable(Unreadable::new(&name))
     });
     frame.with(statement)
 }
@@ -233,17 +251,13 @@ impl Reader<'_> {
             diagnostics: &mut *self.diagnostics,
             ..*self
         };
-        let instruction = match reader.instruction(head, rest, heredocs) {
-            Ok(kind) => Some(frame.with(kind)),
-            Err(diagnostic) => {
-                self.diagnostics.push(in_trigger(*diagnostic));
-                None
-            }
-        };
-        Ok(OnBuild {
-            trigger,
-            instruction,
-        })
+        match reader.instruction(head, rest, heredocs) {
+            Err(error) if breaks_line(&error) => Err(error),
+            instruction => Ok(OnBuild {
+                trigger,
+                instruction: instruction.map(|kind| frame.with(kind)),
+            }),
+        }
     }
 }
 
@@ -259,15 +273,12 @@ fn trigger_text(line: Fragment<'_>, heredocs: &[Heredoc]) -> String {
     trigger
 }
 
-/// A trigger that cannot be read fails the build that it fires in; only what breaks the line
-/// itself fails this one.
-fn in_trigger(mut diagnostic: Diagnostic) -> Diagnostic {
-    let breaks_line = ["json-not-strings", "invalid-key-value"].map(Code::Language);
-    if !breaks_line.contains(&diagnostic.code) {
-        diagnostic.severity = Severity::Warning;
-        diagnostic = diagnostic.with_note("every build from this image will fail at this trigger");
-    }
-    diagnostic
+/// Whether an error of a trigger fails the build that the trigger stands in, and not only those
+/// that it fires in: what breaks the line itself.
+fn breaks_line(error: &Diagnostic) -> bool {
+    ["json-not-strings", "invalid-key-value"]
+        .map(Code::Language)
+        .contains(&error.code)
 }
 
 fn unterminated(heredoc: &Heredoc, body: Span) -> Diagnostic {

@@ -82,6 +82,7 @@ pub fn parse(bytes: &[u8]) -> Parse {
         checks: directive::checks_after_shebang(&source).unwrap_or(directives.checks),
         global_args: stages.global_args,
         stages: stages.stages,
+        loss: stages.loss,
         tokens,
         source,
     };

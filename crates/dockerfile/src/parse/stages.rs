@@ -1,7 +1,7 @@
 //! Statements to stages: what stands before the first `FROM`, and what belongs to which stage.
 
-use super::instruction::Statement;
-use crate::ast::{Arg, InstructionKind, Node, Stage};
+use super::instruction::{Statement, Unreadable};
+use crate::ast::{Arg, InstructionKind, Loss, Node, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
@@ -10,6 +10,7 @@ use crate::source::Span;
 pub(super) struct Stages {
     pub(super) global_args: Vec<Node<Arg>>,
     pub(super) stages: Vec<Stage>,
+    pub(super) loss: Loss,
     position: Position,
     /// Some instruction was read, or could not be.
     any: bool,
@@ -42,8 +43,12 @@ impl Stages {
                 });
                 self.position = Position::InStage;
             }
-            Statement::UnreadableFrom => self.position = Position::InUnreadable,
-            Statement::Unreadable => {}
+            Statement::Unreadable(Unreadable { loss, is_from }) => {
+                self.loss = self.loss.max(loss);
+                if is_from {
+                    self.position = Position::InUnreadable;
+                }
+            }
             Statement::Instruction(kind) => match (&self.position, kind) {
                 (Position::InStage, kind) => {
                     if let Some(stage) = self.stages.last_mut() {
@@ -56,6 +61,7 @@ impl Stages {
                 }
                 (Position::BeforeFrom, kind) if !self.reported => {
                     self.reported = true;
+                    self.loss = self.loss.max(Loss::Variables);
                     diagnostics.push(
                         Diagnostic::error(
                             "no-stage",

@@ -223,12 +223,16 @@ impl Printer<'_> {
             InstructionKind::OnBuild(on_build) => {
                 let trigger = format!("{:?}", on_build.trigger);
                 match &on_build.instruction {
-                    Some(node) => {
+                    Ok(node) => {
                         let place = self.place(node.span);
                         let name = node.value.name();
                         format!("{trigger}\n    {place} {name} {}", self.kind(&node.value))
                     }
-                    None => trigger,
+                    Err(error) => {
+                        let mut text = trigger + "\n";
+                        self.diagnostic(&mut text, error);
+                        text.trim_end().to_owned()
+                    }
                 }
             }
             InstructionKind::Run(run) => self.run(run),

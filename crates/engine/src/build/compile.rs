@@ -146,7 +146,7 @@ fn similar(path: &Path) -> Option<String> {
         .map(|name| path.with_file_name(name).display().to_string())
 }
 
-/// Lowers the file for every platform of the request.
+/// Lowers the file for every platform of the request. Which targets there are is known without.
 ///
 /// # Errors
 /// When the file is wrong, or something that it names cannot be resolved.
@@ -168,16 +168,21 @@ pub(crate) fn compile(
             .checks
             .apply(&source.file, source.diagnostics.clone())
     };
-    if source.diagnostics.iter().any(Diagnostic::is_error) {
-        return Err(BuildError::Rejected(report(parsed())));
-    }
     let mut known = Known::new();
     let mut builder = Builder::new();
     let mut images = Vec::new();
     let mut found = parsed();
-    for platform in platforms(request) {
+    let rejected = found.iter().any(Diagnostic::is_error);
+    // A file that is wrong already is lowered for the sake of its other errors. One without any
+    // stage has none.
+    let lowers = match rejected {
+        true => !source.file.stages.is_empty(),
+        false => request.call != Call::Targets,
+    };
+    for platform in platforms(request).into_iter().filter(|_| lowers) {
         let mut lower = lower_request(source, request, contexts);
         lower.platform = platform;
+        lower.without_images |= rejected;
         let mut lowered =
             lower_until_done(source, &lower, &mut known, resolver).map_err(|error| {
                 BuildError::Rejected(report(in_order(
@@ -238,6 +243,7 @@ fn lower_request(source: &Source, request: &BuildRequest, contexts: &Contexts) -
         file_name: source.name.clone(),
         target: request.target.clone(),
         all_stages: request.call == Call::Check && request.target.is_none(),
+        without_images: request.call == Call::Outline,
         build_args: request.build_args.clone(),
         platform: None,
         build_platform: Platform::native(),

@@ -36,7 +36,16 @@ pub(crate) fn run(text: &[u8], request: &Value) -> Outcome {
         file.checks = dockerfile::lint::Checks::parse(checks).expect("checks");
     }
     let mut diagnostics = file.checks.apply(&file, parse.diagnostics);
-    // The parser has said already that a file has no stage.
+    // The parser has said already that a file has no stage; one that is wrong asks for nothing.
+    let rejected = diagnostics.iter().any(Diagnostic::is_error);
+    let mut request = request.clone();
+    if rejected && request.is_null() {
+        request = json!({});
+    }
+    if rejected {
+        request["without_images"] = json!(true);
+    }
+    let request = &request;
     let lowered = match file.stages.is_empty() {
         true => None,
         false => match lower_fully(&file, request) {
@@ -96,6 +105,7 @@ fn request(options: &Value) -> LowerRequest {
     let mut request = LowerRequest::new("linux/amd64".parse().expect("platform"));
     request.target = text(&options["target"]);
     request.all_stages = options["all_stages"].as_bool().unwrap_or(false);
+    request.without_images = options["without_images"].as_bool().unwrap_or(false);
     request.platform = platform(&options["platform"]);
     request.multi_platform = options["multi_platform"].as_bool().unwrap_or(false);
     if let Some(build) = platform(&options["build_platform"]) {
