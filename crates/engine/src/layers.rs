@@ -17,6 +17,7 @@ use oci::{Descriptor, DiffId, MediaType};
 use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
 
+use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::event::VertexDigest;
 use crate::fetch::{Fetcher, RemoteLayer};
@@ -62,6 +63,11 @@ impl<'e> Layers<'e> {
             found: Mutex::default(),
             stacks: Mutex::default(),
         }
+    }
+
+    /// Raised when nobody wants anything of these layers any more.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.fetcher.cancel
     }
 
     /// Says which step brings layers in.
@@ -417,15 +423,18 @@ impl<'e> Layers<'e> {
             .store
             .blob_writer(None)
             .map_err(StepError::failed(failed()))?;
-        layer::compress::compress(
+        let compressed = layer::compress::compress(
             &tar,
             packed.tar_len,
             packed.diff_id,
             compression,
             None,
-            &mut writer,
-        )
-        .map_err(StepError::failed(failed()))?;
+            &mut UntilCancelled(&mut writer, self.cancel()),
+        );
+        if self.cancel().is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        compressed.map_err(StepError::failed(failed()))?;
         writer.flush().map_err(StepError::failed(failed()))?;
         let blob = writer.commit().map_err(StepError::failed(failed()))?;
         let descriptor = Descriptor::new(media_type(compression), blob.digest, blob.len);
@@ -433,6 +442,22 @@ impl<'e> Layers<'e> {
             .save_compressed(packed.diff_id, &name, &descriptor)
             .map_err(StepError::failed(failed()))?;
         Ok(descriptor)
+    }
+}
+
+/// Takes bytes until nobody wants them any more.
+struct UntilCancelled<'w, W>(&'w mut W, &'w Cancel);
+
+impl<W: Write> Write for UntilCancelled<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.1.is_cancelled() {
+            return Err(std::io::Error::other("the build was cancelled"));
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 

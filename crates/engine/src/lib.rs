@@ -26,6 +26,7 @@ mod git_remote;
 mod git_state;
 mod git_time;
 mod images;
+mod lane;
 mod layers;
 mod machine;
 mod mounting;

@@ -2,7 +2,7 @@
 //! when it is first needed. Nothing above this module knows a future.
 
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use distribution::{Client, ClientOptions};
@@ -11,6 +11,9 @@ use reqwest::header::{
     AUTHORIZATION, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+use crate::cancel::Cancel;
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -98,6 +101,20 @@ impl Net {
                 .expect("the machine gives threads and descriptors to a program that just started")
         });
         runtime.block_on(future)
+    }
+
+    /// As [`Net::wait`], but gives up, with `None`, as soon as `cancel` is raised.
+    pub(crate) fn wait_unless<F: Future>(&self, cancel: &Cancel, future: F) -> Option<F::Output> {
+        let raised = Arc::new(Notify::new());
+        let raise = raised.clone();
+        let _registered = cancel.on_cancel(move || raise.notify_one());
+        self.wait(async {
+            tokio::select! {
+                biased;
+                output = future => Some(output),
+                () = raised.notified() => None,
+            }
+        })
     }
 
     /// Downloads a URL, unless it is what `known` says. `sink` gets every piece, how many bytes

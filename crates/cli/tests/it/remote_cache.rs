@@ -1,6 +1,12 @@
 //! `--cache-to` and `--cache-from`: what one machine made, another does not make again.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use testkit::Effect;
 
 use crate::harness::{Project, Registry};
 
@@ -229,4 +235,137 @@ fn a_step_whose_cached_files_are_gone_is_executed() {
     let (_, executed) = build(&other, &["--cache-from", &format!("type=local,src={path}")]);
     assert!(executed.len() > 1, "{executed:?}");
     assert_eq!(other.shell("cat /copy"), "4\n");
+}
+
+/// How many blobs a registry was asked for, and took, since it was asked last.
+fn blobs(registry: &Registry, method: &str) -> Vec<String> {
+    let mut requests = registry.take_requests();
+    requests.retain(|request| request.starts_with(method) && request.contains("/blobs/"));
+    requests
+}
+
+#[test]
+fn layers_are_sent_while_later_steps_still_run() {
+    let registry = Registry::start();
+    let gate = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = gate.local_addr().unwrap().port();
+    let project = Project::with(&format!(
+        "FROM busybox\nRUN echo early > /early\nRUN nc 127.0.0.1 {port} < /dev/null\n"
+    ));
+    let place = format!("ref={}/cache,mode=max", registry.address);
+    let mut build = project
+        .command(&["build", "-t", "image", "--cache-to", &place, "."])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The last step is let go when the layer of the one before it has arrived.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while blobs(&registry, "PUT ").is_empty() {
+        assert!(Instant::now() < deadline, "nothing is sent before the end");
+        assert!(build.try_wait().unwrap().is_none(), "the last step waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (mut step, _) = gate.accept().unwrap();
+    step.write_all(b"go\n").unwrap();
+    drop(step);
+    assert!(build.wait().unwrap().success());
+    let requests = registry.take_requests();
+    let last = requests.last().unwrap();
+    assert!(
+        last.starts_with("PUT ") && last.contains("/manifests/"),
+        "the cache is named when all of it is there: {requests:?}"
+    );
+}
+
+#[test]
+fn a_build_that_fails_leaves_no_cache() {
+    let registry = Registry::start();
+    let project = Project::with("FROM busybox\nRUN echo early > /early\nRUN exit 3\n");
+    let place = format!("ref={}/cache,mode=max", registry.address);
+    drop(project.kiln(&["build", "--cache-to", &place, "."]).code(1));
+    let requests = registry.take_requests();
+    let named = |request: &String| request.contains("/manifests/");
+    assert!(!requests.iter().any(named), "{requests:?}");
+}
+
+#[test]
+fn a_fresh_machine_asks_for_no_more_than_it_needs() {
+    let (registry, base) = published();
+    let place = format!("{}/cache", registry.address);
+    build(
+        &machine(&base),
+        &["--cache-to", &format!("ref={place},mode=max")],
+    );
+    #[track_caller]
+    fn check(
+        registry: &Registry,
+        project: &Project,
+        place: &str,
+        flags: &[&str],
+        blobs_of: [usize; 2],
+    ) {
+        registry.take_requests();
+        let mut arguments = vec!["build", "--cache-from", place];
+        arguments.extend(flags);
+        arguments.push(".");
+        drop(project.kiln(&arguments).success());
+        let asked = blobs(registry, "GET ");
+        let of = |name: &str| {
+            asked
+                .iter()
+                .filter(|request| request.contains(name))
+                .count()
+        };
+        assert_eq!(
+            [of("/v2/cache/"), of("/v2/busybox/")],
+            blobs_of,
+            "{asked:?}"
+        );
+    }
+    let fresh = machine(&base);
+    // The document of the cache, and the config of the base image: no layer.
+    check(&registry, &fresh, &place, &["-t", "image"], [1, 1]);
+    check(&registry, &fresh, &place, &["-t", "image"], [0, 0]);
+    // A copy out of a stage reads that stage: its two layers and the base's three. The document
+    // says again that the copy itself is not there.
+    let file = format!(
+        "FROM {base} AS build\nCOPY in /in\nRUN mkdir /out && wc -c < /in > /out/size\n\
+         FROM scratch\nCOPY --from=build /out/size /\n"
+    );
+    fresh.write("Dockerfile", file);
+    check(&registry, &fresh, &place, &["-o", "out"], [3, 3]);
+    assert_eq!(fs::read_to_string(fresh.path("out/size")).unwrap(), "4\n");
+}
+
+#[test]
+fn a_registry_that_takes_nothing_fails_the_cache_and_not_the_image() {
+    #[track_caller]
+    fn check(method: &str, part: &str, ignore: bool) {
+        let registry = testkit::Registry::start();
+        let refusal = Effect::Status(403, Vec::new());
+        registry.fault(method, part, 1000, refusal);
+        let project = Project::with("FROM busybox\nRUN echo a > /a\nRUN echo b > /b\n");
+        let place = format!(
+            "ref={}/cache,mode=max,ignore-error={ignore}",
+            registry.host()
+        );
+        let flags = [
+            "build",
+            "--progress",
+            "plain",
+            "-t",
+            "image",
+            "--cache-to",
+            &place,
+            ".",
+        ];
+        let done = project.kiln(&flags).code(i32::from(!ignore));
+        assert_eq!(done.executed().len(), 2, "{}", done.stderr);
+        drop(done.says(&["the cache to"]));
+        assert_eq!(project.shell("cat /a /b"), "a\nb\n");
+        assert!(registry.manifest("cache", "latest").is_none());
+    }
+    check("POST", "/uploads/", false);
+    check("PUT", "/manifests/", true);
+    check("HEAD", "/blobs/", true);
 }

@@ -30,8 +30,8 @@ impl Session<'_> {
                 imported
             }
         };
-        if let (Some(sum), Some(recorder)) = (sum, &self.recorder) {
-            recorder.link(link, sum);
+        if let (Some(sum), Some(exports)) = (sum, self.exports) {
+            exports.link(link, sum);
         }
         Ok(sum)
     }
@@ -136,20 +136,21 @@ impl Session<'_> {
         layers: &[LayerId],
         inputs: Vec<(String, String)>,
     ) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(exports) = self.exports {
             let result = SeenResult {
                 layers: layers.to_vec(),
                 inputs,
                 description: self.vertex(index).meta.name.clone(),
+                in_image: self.in_image.contains(&index.0),
             };
-            recorder.result(key, result);
+            exports.result(key, result);
         }
     }
 
     /// Takes note of a result that only its key was needed of, for caches that are exported to.
     pub(super) fn note_keyed(&self, index: VertexIndex, key: CacheKey) {
         let is_step = matches!(self.vertex(index).op, Op::Exec(_) | Op::File(_));
-        if self.recorder.is_some()
+        if self.exports.is_some()
             && is_step
             && let Ok(Some(record)) = self.stored(key)
         {
@@ -158,8 +159,8 @@ impl Session<'_> {
     }
 
     pub(super) fn save_link(&self, link: CacheKey, sum: CacheKey) {
-        if let Some(recorder) = &self.recorder {
-            recorder.link(link, sum);
+        if let Some(exports) = self.exports {
+            exports.link(link, sum);
         }
         drop(self.store.save_link(&store_key(link), &store_key(sum)));
     }

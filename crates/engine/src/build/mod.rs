@@ -29,7 +29,7 @@ use crate::event::{EventKind, Events};
 use crate::export::{self, files, layout, push, shipment};
 use crate::fetch::Fetcher;
 use crate::layers::Layers;
-use crate::remote_cache::{Export, Recorder, RemoteCaches};
+use crate::remote_cache::{ExportParts, Exports, RemoteCaches};
 use crate::request::{
     BuildRequest, Call, Destination, Output, OutputKind, Timestamp as TimePolicy,
 };
@@ -102,33 +102,16 @@ impl Engine {
             events: events.clone(),
             cancel: cancel.clone(),
         };
-        let layers = Layers::new(&self.store, self.mounting(), fetcher);
-        let Solved {
-            chains,
-            layers,
-            recorder,
-        } = build.solve(layers, events, cancel)?;
-        for tree in contexts.trees() {
-            if let Some(stats) = &tree.stats {
-                // Without it the next build reads more; nothing else changes.
-                drop(stats.save());
-            }
-        }
-        let export = || build.export(&layers, &chains, events);
-        // What went to standard output cannot be taken back and written again.
-        let outcome = if build.writes_to_stdout() {
-            export()?
-        } else {
-            self.room().retried(export)?
-        };
-        if let Some(recorder) = recorder {
-            let times = build.times()?;
-            let export = Export::new(&self.net, &layers, &chains, times, recorder, events);
-            request
-                .cache_to
-                .iter()
-                .try_for_each(|to| export.write(to))?;
-        }
+        let mut layers = Layers::new(&self.store, self.mounting(), fetcher);
+        layers.know_images(resolver.all_layers());
+        let exports = (!request.cache_to.is_empty())
+            .then(|| build.exports(&layers, events))
+            .transpose()?;
+        let outcome = std::thread::scope(|scope| {
+            let exports = exports.as_ref();
+            let _at_work = exports.map(|exports| exports.start(scope, cancel));
+            build.run(&layers, exports, events, cancel)
+        })?;
         self.settle_later();
         Ok(outcome)
     }
@@ -142,23 +125,62 @@ struct Build<'b> {
     prepared: &'b prepare::Prepared,
 }
 
-/// What solving came to.
-struct Solved<'b> {
-    /// The layers of each image.
-    chains: Vec<Vec<LayerId>>,
-    layers: Layers<'b>,
-    /// What caches that are exported to will hold.
-    recorder: Option<Recorder>,
-}
-
 impl<'b> Build<'b> {
+    /// The caches that the build is exported to.
+    fn exports<'x>(
+        &'x self,
+        layers: &'x Layers<'x>,
+        events: &'x Events,
+    ) -> Result<Exports<'x>, BuildError> {
+        Ok(Exports::new(ExportParts {
+            net: &self.engine.net,
+            layers,
+            room: self.engine.room(),
+            times: self.times()?,
+            events,
+            to: &self.request.cache_to,
+        }))
+    }
+
+    /// Solves and exports.
+    fn run(
+        &self,
+        layers: &Layers<'_>,
+        exports: Option<&Exports<'_>>,
+        events: &Events,
+        cancel: &Cancel,
+    ) -> Result<BuildOutcome, BuildError> {
+        let chains = self.solve(layers, exports, events, cancel)?;
+        for tree in self.prepared.contexts.trees() {
+            if let Some(stats) = &tree.stats {
+                // Without it the next build reads more; nothing else changes.
+                drop(stats.save());
+            }
+        }
+        if let Some(exports) = exports {
+            exports.wait_for_blobs();
+        }
+        let export = || self.export(layers, &chains, events);
+        // What went to standard output cannot be taken back and written again.
+        let outcome = if self.writes_to_stdout() {
+            export()?
+        } else {
+            self.engine.room().retried(export)?
+        };
+        if let Some(exports) = exports {
+            exports.finish(&chains)?;
+        }
+        Ok(outcome)
+    }
+
     /// Solves for the layers of every image: the target's, and those of each history entry.
     fn solve(
         &self,
-        mut layers: Layers<'b>,
+        layers: &Layers<'_>,
+        exports: Option<&Exports<'_>>,
         events: &Events,
         cancel: &Cancel,
-    ) -> Result<Solved<'b>, BuildError> {
+    ) -> Result<Vec<Vec<LayerId>>, BuildError> {
         let definition = &self.compiled.definition;
         let edges: Vec<_> = self
             .compiled
@@ -178,10 +200,11 @@ impl<'b> Build<'b> {
                 });
             }
         }
-        layers.know_images(self.resolver.all_layers());
         let times = self.times()?;
         let (store, net) = (&self.engine.store, &self.engine.net);
         let places = &self.request.cache_from;
+        let targets: Vec<VertexIndex> =
+            edges.iter().map(|edge| VertexIndex(edge.index())).collect();
         let session = Session::new(SessionParts {
             store,
             helper: &self.engine.helper,
@@ -196,9 +219,9 @@ impl<'b> Build<'b> {
             times,
             room: self.engine.room(),
             remote: RemoteCaches::new(store, net, places, times, events.clone()),
+            exports,
+            targets: &targets,
         });
-        let targets: Vec<VertexIndex> =
-            edges.iter().map(|edge| VertexIndex(edge.index())).collect();
         let mut results = drive::drive(&session, &session.plan(), &targets)?.into_iter();
         let mut chains = Vec::with_capacity(self.compiled.images.len());
         for image in &self.compiled.images {
@@ -211,12 +234,7 @@ impl<'b> Build<'b> {
                 None => Vec::new(),
             });
         }
-        let (layers, recorder) = session.into_layers();
-        Ok(Solved {
-            chains,
-            layers,
-            recorder,
-        })
+        Ok(chains)
     }
 
     fn export(

@@ -21,7 +21,7 @@ use crate::diagnose::{Excerpt, Span};
 use crate::error::{BuildError, StepError};
 use crate::event::{Events, MissReason};
 use crate::layers::Layers;
-use crate::remote_cache::{Recorder, RemoteCaches};
+use crate::remote_cache::{Exports, RemoteCaches};
 use crate::request::{BuildRequest, Entitlement, RunNetwork};
 use crate::resolve::Resolver;
 use crate::room::Room;
@@ -31,7 +31,7 @@ use crate::step;
 pub(crate) struct Session<'e> {
     pub(crate) store: &'e Store,
     pub(crate) helper: &'e Helper,
-    pub(crate) layers: Layers<'e>,
+    pub(crate) layers: &'e Layers<'e>,
     pub(crate) resolver: &'e Resolver<'e>,
     pub(crate) request: &'e BuildRequest,
     pub(crate) definition: &'e Definition,
@@ -50,8 +50,10 @@ pub(crate) struct Session<'e> {
     /// Times in the layers that this build writes.
     pub(super) times: Times,
     pub(super) remote: RemoteCaches<'e>,
-    /// What the caches that this build is exported to will hold; `None` without any.
-    pub(super) recorder: Option<Recorder>,
+    /// The caches that this build is exported to; `None` without any.
+    pub(super) exports: Option<&'e Exports<'e>>,
+    /// Vertices whose layers are an image's.
+    pub(super) in_image: HashSet<usize>,
     /// Keys that were looked up and not found. A step under any other key executes whatever the
     /// store has.
     pub(super) missed: Mutex<HashSet<CacheKey>>,
@@ -67,7 +69,7 @@ pub(crate) struct Session<'e> {
 pub(crate) struct SessionParts<'e> {
     pub(crate) store: &'e Store,
     pub(crate) helper: &'e Helper,
-    pub(crate) layers: Layers<'e>,
+    pub(crate) layers: &'e Layers<'e>,
     pub(crate) resolver: &'e Resolver<'e>,
     pub(crate) request: &'e BuildRequest,
     pub(crate) definition: &'e Definition,
@@ -78,6 +80,9 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) times: Times,
     pub(crate) remote: RemoteCaches<'e>,
     pub(crate) room: Room<'e>,
+    pub(crate) exports: Option<&'e Exports<'e>>,
+    /// The vertices that are images.
+    pub(crate) targets: &'e [VertexIndex],
 }
 
 /// Steps mostly wait for the processes they run, so there may be more of them than cores.
@@ -99,6 +104,8 @@ impl<'e> Session<'e> {
             times,
             remote,
             room,
+            exports,
+            targets,
         } = parts;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or(LEAST_JOBS.max(2 * cores)).max(1);
@@ -127,18 +134,14 @@ impl<'e> Session<'e> {
             downloads: Mutex::default(),
             times,
             remote,
-            recorder: (!request.cache_to.is_empty()).then(Recorder::default),
+            exports,
+            in_image: shipped(definition, targets),
             missed: Mutex::default(),
             checksums: Mutex::default(),
             spent: Mutex::default(),
             tails: Mutex::default(),
             read,
         }
-    }
-
-    /// The layers, for what comes after the build, and what is to be exported to caches.
-    pub(super) fn into_layers(self) -> (Layers<'e>, Option<Recorder>) {
-        (self.layers, self.recorder)
     }
 
     /// The graph as the solver sees it.
@@ -443,6 +446,20 @@ impl<'e> Session<'e> {
             span: Span::new(span.start, span.end),
         })
     }
+}
+
+/// The vertices whose layers are those of the targets: what these are chained on.
+fn shipped(definition: &Definition, targets: &[VertexIndex]) -> HashSet<usize> {
+    let mut shipped = HashSet::new();
+    let mut open: Vec<usize> = targets.iter().map(|target| target.0).collect();
+    while let Some(index) = open.pop() {
+        if shipped.insert(index) {
+            let inputs = &definition.vertices()[index].inputs;
+            let chained = inputs.iter().filter(|input| input.key == InputKey::Chained);
+            open.extend(chained.map(|input| input.edge.index()));
+        }
+    }
+    shipped
 }
 
 /// How an input counts. What a `--chmod` makes of modes is part of what is selected.

@@ -9,10 +9,13 @@ use distribution::{BlobSource, RawManifest, Repository, Version};
 use oci::{Descriptor, Digest, Reference};
 
 use super::shipment::{Shipment, ShippedImage};
-use crate::error::BuildError;
+use crate::cancel::Cancel;
+use crate::error::{BuildError, StepError};
 use crate::event::{EventKind, Events};
 use crate::layers::{LayerBlob, Layers};
 use crate::net::Net;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Blobs that are sent at once.
 const AT_ONCE: usize = 4;
@@ -90,37 +93,58 @@ fn push_blob(
     blob: &LayerBlob,
     events: &Events,
 ) -> Result<(), BuildError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        BuildError::export(format!("to {}", reference.familiar()), error)
-    };
-    let digest = blob.descriptor.digest;
-    if net
-        .wait(repository.blob_exists(&digest))
-        .map_err(|error| failed(error.into()))?
-    {
-        return Ok(());
+    let sent = send_blob(
+        net,
+        layers,
+        layers.cancel(),
+        repository,
+        Some(reference),
+        blob,
+    )
+    .map_err(|error| BuildError::export(format!("to {}", reference.familiar()), error))?;
+    if sent {
+        let digest = blob.descriptor.digest;
+        events.send(EventKind::Note(format!("pushed layer {digest}")));
     }
-    let mount_from = mount_source(blob, reference);
-    // What is not here is not fetched to be sent if the registry can take it over itself.
-    if let (None, Some(from)) = (&blob.path, &mount_from)
-        && net
-            .wait(repository.mount_blob(&digest, from))
-            .map_err(|error| failed(error.into()))?
-    {
-        return Ok(());
+    Ok(())
+}
+
+/// Sends a blob to a repository unless it is there; `place` is the repository's name if it is on a
+/// registry. What is not here is not fetched to be sent if the registry can take it over from
+/// another repository. Returns whether bytes had to be sent.
+///
+/// # Errors
+/// When the repository does not take it, nobody has it, or `stop` was raised.
+pub(crate) fn send_blob(
+    net: &Net,
+    layers: &Layers<'_>,
+    stop: &Cancel,
+    repository: &Repository,
+    place: Option<&Reference>,
+    blob: &LayerBlob,
+) -> Result<bool, Cause> {
+    let digest = blob.descriptor.digest;
+    let stopped = || Cause::from(StepError::Cancelled);
+    let there = net.wait_unless(stop, repository.blob_exists(&digest));
+    if there.ok_or_else(stopped)?? {
+        return Ok(false);
+    }
+    let mount_from = place.and_then(|place| mount_source(blob, place));
+    if let (None, Some(from)) = (&blob.path, &mount_from) {
+        let mounted = net.wait_unless(stop, repository.mount_blob(&digest, from));
+        if mounted.ok_or_else(stopped)?? {
+            return Ok(false);
+        }
     }
     let path = match &blob.path {
         Some(path) => path.clone(),
-        None => layers
-            .download_blob(blob)
-            .map_err(|error| failed(error.into()))?,
+        None => layers.download_blob(blob)?,
     };
-    let file = Arc::new(File::open(&path).map_err(|error| failed(error.into()))?);
+    let file = Arc::new(File::open(&path)?);
     let source = BlobSource::File { file, offset: 0 };
-    net.wait(repository.push_blob(&blob.descriptor, &source, mount_from.as_deref()))
-        .map_err(|error| failed(error.into()))?;
-    events.send(EventKind::Note(format!("pushed layer {digest}")));
-    Ok(())
+    let pushed = repository.push_blob(&blob.descriptor, &source, mount_from.as_deref());
+    net.wait_unless(stop, pushed).ok_or_else(stopped)??;
+    Ok(true)
 }
 
 /// A repository of the same registry that has the blob.

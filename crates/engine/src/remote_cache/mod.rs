@@ -2,20 +2,21 @@
 //! document, in a registry or an OCI layout, beside the blobs of their layers.
 //!
 //! The document is read when the store misses for the first time; layers that a hit needs are
-//! registered as to be had from there, and come when something reads them. The form is described
+//! registered as to be had from there, and come when something reads them. Layers are sent while
+//! the build still runs, and the document when it is over. The form is described
 //! in docs/formats/cache.md.
 
 mod document;
 mod export;
 mod import;
-mod recorder;
+mod seen;
 
 use distribution::{Repository, Version};
 use layer::Times;
 
-pub(crate) use export::Export;
+pub(crate) use export::{ExportParts, Exports};
 pub(crate) use import::RemoteCaches;
-pub(crate) use recorder::{Recorder, SeenResult};
+pub(crate) use seen::SeenResult;
 
 use crate::error::StepError;
 use crate::fetch::{layout_origin, registry_origin};
