@@ -3,6 +3,8 @@
 
 /// The command failed.
 pub(crate) const FAILURE: u8 = 1;
+/// Two images could not be compared; 1 says that they differ, as with diff(1).
+pub(crate) const TROUBLE: u8 = 2;
 /// The arguments make no sense, or a container could not be run for a reason of kiln's.
 pub(crate) const ENGINE: u8 = 125;
 /// Interrupted: 128 + SIGINT.

@@ -9,16 +9,15 @@ use serde_json::{Value, json};
 
 use crate::{exit, report};
 
-/// Exit code of a failed command.
-pub(crate) fn code(error: &anyhow::Error, container: bool) -> u8 {
+/// Exit code of a failed command, `usual` unless the failure has one of its own.
+pub(crate) fn code(error: &anyhow::Error, usual: u8) -> u8 {
     match error.downcast_ref::<BuildError>() {
         Some(BuildError::Cancelled) => exit::INTERRUPTED,
         Some(BuildError::Step {
             source: StepError::NotExecuted { code, .. },
             ..
         }) => u8::try_from(*code).unwrap_or(exit::ENGINE),
-        _ if container => exit::ENGINE,
-        _ => exit::FAILURE,
+        _ => usual,
     }
 }
 

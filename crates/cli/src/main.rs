@@ -38,12 +38,16 @@ fn main() -> ExitCode {
             };
         }
     };
-    let container = matches!(cli.command, Command::Run(_));
+    let failed = match cli.command {
+        Command::Run(_) => exit::ENGINE,
+        Command::Diff(_) => exit::TROUBLE,
+        _ => exit::FAILURE,
+    };
     match commands::run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}", failure::render(&error, commands::color()));
-            failure::code(&error, container).into()
+            failure::code(&error, failed).into()
         }
     }
 }

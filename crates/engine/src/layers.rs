@@ -293,6 +293,14 @@ impl<'e> Layers<'e> {
             .map_err(StepError::failed("keep the layer"))
     }
 
+    /// What a layer that is here does to the tree below it, with the times that steps see.
+    pub(crate) fn changes(&self, id: LayerId) -> Result<Vec<(RelPath, Change)>, StepError> {
+        let layer = self.get(id)?;
+        tree(&layer, self.mounting.userxattr)
+            .changes()
+            .map_err(StepError::failed(format!("read layer {id}")))
+    }
+
     /// A layer with its tar, whose entries have these times.
     pub(crate) fn packed(&self, id: LayerId, times: Times) -> Result<store::Packed, StepError> {
         let failed = || format!("write the tar of layer {id}");

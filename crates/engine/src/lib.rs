@@ -52,7 +52,7 @@ use store::Store;
 
 pub use build::BuildOutcome;
 pub use cancel::Cancel;
-pub use compare::Difference;
+pub use compare::{Aspect, Difference, Place, Reason};
 pub use container::{RunRequest, Signals, Volume};
 pub use dockerfile::nearest;
 pub use error::{BuildError, StepError};

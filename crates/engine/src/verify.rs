@@ -1,8 +1,19 @@
 //! Builds a second time in other surroundings and compares.
 //!
-//! What is different the second time: the store (a new one, so nothing is cached), the context's
-//! directory and, unless they are to be kept, the times of its files, the umask, the number of
-//! processors, and the clock by at least a second. The user and the kernel are the same.
+//! What is different the second time:
+//!
+//! | | first | second |
+//! |---|---|---|
+//! | store | the caller's | a new one: nothing is cached |
+//! | context | as it is | in another directory, of another owner, its files a day younger unless `--timestamp` or `SOURCE_DATE_EPOCH` keep times |
+//! | umask | the caller's | 077 |
+//! | processors | all | one, and one step at a time |
+//! | order in directories of layers | by name, where EROFS can be mounted | as the file system has it (the second engine's store keeps directories) |
+//! | clock | | at least a second later |
+//!
+//! Not varied: the date beyond that (the kernel shows every process the same wall clock), the
+//! user that kiln runs as, the kernel, the kind of processor. Environment, host name, user and
+//! umask of `RUN` are the same on every machine in the first place.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +40,11 @@ use crate::{BuildOutcome, Engine, git_head};
 /// A day: how much later the files of the copied context were modified.
 const LATER: i64 = 86_400;
 
+/// An id that somebody else has, among those that a user namespace surely maps.
+fn another(id: u32) -> u32 {
+    if id == 1 { 2 } else { 1 }
+}
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 fn failed(error: impl Into<Cause>) -> BuildError {
@@ -37,7 +53,7 @@ fn failed(error: impl Into<Cause>) -> BuildError {
 
 impl Engine {
     /// Builds, then builds again with `second`, an engine over an empty store, and says how the
-    /// images differ. The process's umask is another one meanwhile: call it where nothing else
+    /// images differ. That engine should keep layers as directories. The process's umask is another one meanwhile: call it where nothing else
     /// writes files.
     ///
     /// # Errors
@@ -49,6 +65,11 @@ impl Engine {
         events: &Events,
         cancel: &Cancel,
     ) -> Result<(BuildOutcome, Vec<Difference>), BuildError> {
+        if matches!(request.context, Context::Stream(_)) {
+            return Err(BuildError::request(
+                "--verify reads the context twice, and standard input can be read once: name a directory",
+            ));
+        }
         let stored = || Output::plain(OutputKind::Image { push: false });
         let mut first = request.clone();
         first.outputs.push(stored());
@@ -90,7 +111,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Copies a directory; it is at the same commit as the one it was copied from.
+    /// Copies a directory, for somebody else to own it where that is allowed; it is at the same commit as the one it was copied from.
     fn copy(&self, from: &Path, to: &Path, shift: bool) -> Result<PathBuf, BuildError> {
         let from = std::fs::canonicalize(from).map_err(failed)?;
         let mut place = to.to_path_buf();
@@ -104,10 +125,11 @@ impl Engine {
         let view = HostView::open(&from, None, None).map_err(failed)?;
         let mut changes = files::tree(Arc::new(view), "").map_err(failed)?;
         for (_, change) in &mut changes {
-            if let Change::Put { node, .. } = change
-                && shift
-            {
-                node.metadata.mtime.seconds += LATER;
+            if let Change::Put { node, .. } = change {
+                let metadata = &mut node.metadata;
+                metadata.uid = another(metadata.uid);
+                metadata.gid = another(metadata.gid);
+                metadata.mtime.seconds += if shift { LATER } else { 0 };
             }
         }
         let root = Root::open(&place).map_err(failed)?;

@@ -92,7 +92,7 @@ fn failed(error: BuildError, json_answer: bool, mode: ProgressMode) -> Result<Ex
         }
         _ => return Err(error.into()),
     }
-    Ok(failure::code(&error.into(), false).into())
+    Ok(failure::code(&error.into(), exit::FAILURE).into())
 }
 
 /// Prints the answer to a question that was asked instead of building.

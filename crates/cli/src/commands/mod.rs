@@ -60,16 +60,17 @@ impl Session {
     }
 
     /// Opens the engine, and another one whose state directory is called `beside` and lies beside
-    /// the first one's. The caller removes it.
+    /// the first one's, and that keeps layers as directories. The caller removes it.
     pub(crate) fn engines(&self, beside: &str) -> Result<(Engine, Engine, PathBuf)> {
         let root = self.root(&self.config()?)?;
         let other = root.with_file_name(beside);
         let standpoint = engine::enter_user_namespace()?;
-        let open = |root| {
-            let options = options(root, self.config()?, standpoint.clone());
-            Ok::<_, anyhow::Error>(Engine::open(options)?)
+        let engine = Engine::open(options(root, self.config()?, standpoint.clone()))?;
+        let second = EngineOptions {
+            directories: true,
+            ..options(other.clone(), self.config()?, standpoint)
         };
-        Ok((open(root)?, open(other.clone())?, other))
+        Ok((engine, Engine::open(second)?, other))
     }
 
     fn config(&self) -> Result<Config> {

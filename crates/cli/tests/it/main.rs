@@ -12,6 +12,7 @@ mod checks;
 mod contexts;
 mod copy;
 mod crash;
+mod diff;
 mod exports;
 mod ignore;
 mod images;

@@ -42,30 +42,47 @@ fn the_step_and_the_file_that_differ() {
     assert!(!done.stderr.contains("  /same:"), "{}", done.stderr);
 }
 
-#[test]
-fn two_images_compared() {
-    let project =
-        Project::with("FROM busybox\nENV A=1\nCOPY f /f\nRUN touch /here && chmod 600 /here\n");
-    project.write("f", "content");
-    project.build();
-    project.kiln(&["tag", "image", "one"]).success();
-    project.kiln(&["diff", "image", "one"]).success();
-    project.write(
-        "Dockerfile",
-        "FROM busybox\nENV A=2\nCOPY f /f\nRUN touch /here /there && chmod 640 /here\n",
-    );
-    project.write("f", "contents");
-    project.build();
-    let found = project.kiln(&["diff", "one", "image"]).code(1).stdout;
-    for line in [
-        "\"A=1\" → \"A=2\"",
-        "/f: kind file of 7 bytes → file of 8 bytes, content differs from byte 7 on",
-        "/here: mode 600 → 640",
-        "/there: only in the second",
-    ] {
-        assert!(found.contains(line), "{line}:\n{found}");
+/// Builds twice; of all lines about files, these are expected and no others.
+#[track_caller]
+fn check(run: &str, expected: &[&str]) {
+    let project = Project::with(&format!("FROM busybox\nCOPY . /src\nRUN {run}\n"));
+    for number in 0..40 {
+        project.write(&format!("f{number}"), "content");
     }
-    let json = project.kiln(&["diff", "--format", "json", "one", "image"]);
-    let rows: serde_json::Value = serde_json::from_str(&json.code(1).stdout).unwrap();
-    assert!(rows.as_array().unwrap().len() > 4, "{rows}");
+    let ended = project.kiln(&["build", "--verify", "--progress", "quiet", "."]);
+    let done = ended.code(i32::from(!expected.is_empty()));
+    let files = done.stderr.lines().filter(|line| line.starts_with("  /"));
+    let files: Vec<&str> = files
+        .map(|line| line.trim_start().split(": ").next().unwrap())
+        .collect();
+    assert_eq!(files, expected, "{}", done.stderr);
+    let step = done.stderr.contains("layer 5 (RUN /bin/sh -c");
+    assert_eq!(step, !expected.is_empty(), "{}", done.stderr);
+}
+
+#[test]
+fn surroundings_that_a_command_writes_down() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let several: &[&str] = if processors > 1 { &["/cores"] } else { &[] };
+    check("nproc > /cores", several);
+    let info = Project::new().kiln(&["info"]).success().stdout;
+    let mounted = !info.contains("layers are mounted as: directories");
+    let order: &[&str] = if mounted { &["/order"] } else { &[] };
+    check("find /src > /order && find /src | sort > /sorted", order);
+}
+
+#[test]
+fn surroundings_that_do_not_reach_a_command() {
+    check(
+        "umask > /u && id > /i && env > /e && hostname > /n && pwd > /p && ls -ln /src/f1 | cut -c1-30 > /l",
+        &[],
+    );
+}
+
+#[test]
+fn a_context_that_can_be_read_once() {
+    let project = Project::with("FROM busybox\n");
+    project.host("tar -cf context.tar Dockerfile");
+    let refused = project.kiln_reading(&["build", "--verify", "-"], "context.tar");
+    drop(refused.code(1).says(&["standard input can be read once"]));
 }

@@ -1,4 +1,5 @@
-//! Archives that `ADD` extracts: the same reader as for layers, but nothing in them is a whiteout.
+//! Archives as changes, in place: those that `ADD` extracts, in which nothing is a whiteout, and
+//! the tars of layers.
 
 use super::merge::{Merged, Merger, Whiteouts};
 use super::{ApplyError, Expected, Limits, Tail, stream};
@@ -49,10 +50,32 @@ pub fn archive_changes(
     scratch: &Arc<File>,
     limits: &Limits,
 ) -> Result<Vec<(RelPath, Change)>, ApplyError> {
+    read(archive, scratch, limits, Whiteouts::Names)
+}
+
+/// What a layer's tar does to the tree below it, whiteouts and all; otherwise as
+/// [`archive_changes`]. The times are those of the tar.
+///
+/// # Errors
+/// As for [`archive_changes`].
+pub fn layer_changes(
+    tar: &Content,
+    scratch: &Arc<File>,
+    limits: &Limits,
+) -> Result<Vec<(RelPath, Change)>, ApplyError> {
+    read(tar, scratch, limits, Whiteouts::Meant)
+}
+
+fn read(
+    archive: &Content,
+    scratch: &Arc<File>,
+    limits: &Limits,
+    whiteouts: Whiteouts,
+) -> Result<Vec<(RelPath, Change)>, ApplyError> {
     let mut start = vec![0; archive.len.min(Format::MAGIC as u64) as usize];
     let read = archive.file.read_exact_at(&mut start, archive.offset);
     read.map_err(|source| ApplyError::Read { source })?;
-    let mut merger = Merger::new(Whiteouts::Names);
+    let mut merger = Merger::new(whiteouts);
     if Format::detect(&start) == Format::Plain {
         let source = BufReader::with_capacity(BUFFER, Range::of(archive));
         let mut reader = Reader::new(source, limits.archive);

@@ -19,7 +19,7 @@ mod archive;
 mod merge;
 mod stream;
 
-pub use archive::{archive_changes, is_archive};
+pub use archive::{archive_changes, is_archive, layer_changes};
 
 use crate::compress::Format;
 use crate::erofs::{IndexChange, IndexEntry};

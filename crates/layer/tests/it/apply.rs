@@ -2,7 +2,9 @@
 
 use crate::spec::{self, Edit};
 use crate::tar_read::Archive;
-use layer::apply::{Applied, ApplyError, Expected, Limits, apply, archive_changes, is_archive};
+use layer::apply::{
+    Applied, ApplyError, Expected, Limits, apply, archive_changes, is_archive, layer_changes,
+};
 use layer::compress::Format;
 use layer::{Content, Kind, RelPath};
 use std::fs::File;
@@ -385,5 +387,16 @@ fn archives_are_extracted_without_whiteouts() {
         let layer = spec::layer_of(&changes);
         let expect = ["/d/.wh.a file 1", "/s file \0\0x\0", "/z file 3"];
         assert_eq!(describe(&layer), expect);
+    }
+}
+
+#[test]
+fn the_same_archive_as_a_layer_deletes() {
+    let tar = new().file("d/.wh.a", b"").file("z", b"3").end();
+    for (_, blob) in in_every_format(&tar) {
+        let scratch = Arc::new(tempfile::tempfile().unwrap());
+        let changes = layer_changes(&content(&blob), &scratch, &Limits::default()).unwrap();
+        let expect = ["/d/a whiteout", "/z file 3"];
+        assert_eq!(describe(&spec::layer_of(&changes)), expect);
     }
 }
