@@ -396,7 +396,7 @@ fn the_same_archive_as_a_layer_deletes() {
     for (_, blob) in in_every_format(&tar) {
         let scratch = Arc::new(tempfile::tempfile().unwrap());
         let changes = layer_changes(&content(&blob), &scratch, &Limits::default()).unwrap();
-        let expect = ["/d/a whiteout", "/z file 3"];
+        let expect = ["/d/a gone", "/z file 3"];
         assert_eq!(describe(&spec::layer_of(&changes)), expect);
     }
 }
