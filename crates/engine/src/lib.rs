@@ -109,8 +109,8 @@ pub struct Engine {
     standing: Standing,
     /// Asked for when first needed: the kernel takes a millisecond to say.
     erofs: OnceLock<sys::mount::ErofsSupport>,
-    max_size: Option<u64>,
-    min_free: Option<u64>,
+    /// The limits of the store.
+    room: room::Room,
 }
 
 impl Engine {
@@ -154,19 +154,13 @@ impl Engine {
         }
         let helper = runtime::Helper::current();
         Ok(Engine {
+            room: room::Room::new(store.clone(), options.max_size, options.min_free),
             store,
             net,
             helper,
             standing,
             erofs,
-            max_size: options.max_size,
-            min_free: options.min_free,
         })
-    }
-
-    /// The limits of the store.
-    fn room(&self) -> room::Room<'_> {
-        room::Room::new(&self.store, self.max_size, self.min_free)
     }
 
     /// How the kernel mounts packed layers.

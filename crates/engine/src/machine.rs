@@ -239,7 +239,7 @@ impl Engine {
     /// What a build leaves for afterwards: the configured limits, and a sync so that its results
     /// outlive a crash of the machine.
     pub(crate) fn settle_later(&self) {
-        self.room().after_writing();
+        self.room.after_writing();
         settle::start(&self.store);
     }
 }

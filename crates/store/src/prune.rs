@@ -25,7 +25,8 @@ pub struct PrunePolicy {
     pub kinds: Vec<UsageKind>,
     /// Only what was not used for so long.
     pub unused_for: Option<Duration>,
-    /// Stop as soon as the store takes no more bytes than this.
+    /// Stop as soon as the store takes no more bytes than this, those that are being written
+    /// included.
     pub max_size: Option<u64>,
     /// Stop as soon as the file system has this many bytes free.
     pub min_free: Option<u64>,
@@ -79,10 +80,11 @@ impl Store {
         inner.lease()?;
 
         let all = inner.usage(&held)?;
+        let unfinished = inner.size_of_unfinished()?;
         let mut pruning = Pruning {
             inner,
             policy,
-            size: all.iter().map(|usage| usage.size).sum(),
+            size: unfinished + all.iter().map(|usage| usage.size).sum::<u64>(),
             free: self.room()?.0,
             results: inner.results()?,
             report: PruneReport::default(),

@@ -84,6 +84,28 @@ impl Store {
         inner.usage(&held)
     }
 
+    /// Bytes that the store takes on the disk: everything that [`Store::usage`] tells, and what is
+    /// being written. Asks for no more than is needed to know that.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        let inner = &*self.inner;
+        let mut size = inner.size_of_unfinished()?;
+        for id in inner.layer_ids()? {
+            size += layer_size(&inner.layer_path(id))?;
+        }
+        // The bytes of blobs and their records.
+        for name in inner.keys(BLOBS)? {
+            size += on_disk(&inner.record_path(BLOBS, &name));
+        }
+        let mounts = inner.path("mounts");
+        for name in names(&mounts)? {
+            size += tree_size(&mounts.join(name))?;
+        }
+        Ok(size)
+    }
+
     /// Room on the file system of the store: free for this user, and altogether, in bytes.
     ///
     /// # Errors
@@ -98,6 +120,22 @@ impl Store {
 }
 
 impl Inner {
+    /// Bytes of what living processes write and have not put in its place.
+    pub(crate) fn size_of_unfinished(&self) -> Result<u64, StoreError> {
+        let tmp = self.path("tmp");
+        let mut size = 0;
+        for lease in names(&tmp)? {
+            for name in names(&tmp.join(&lease))? {
+                let path = tmp.join(&lease).join(name);
+                size += match path.is_dir() {
+                    true => tree_size(&path)?,
+                    false => on_disk(&path),
+                };
+            }
+        }
+        Ok(size)
+    }
+
     pub(crate) fn usage(&self, held: &HashSet<Pin>) -> Result<Vec<Usage>, StoreError> {
         let wanted: HashSet<Pin> = self.images()?.iter().flat_map(Image::pins).collect();
         let mut usage = self.layer_usage(held, &wanted)?;

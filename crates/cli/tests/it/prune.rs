@@ -1,9 +1,10 @@
 //! `kiln du`, `kiln prune`, the configured limits, a full disk.
 
+use std::net::TcpListener;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Project, tool};
+use crate::harness::{Project, Registry, tool};
 
 fn app() -> Project {
     let project = Project::with(
@@ -96,6 +97,41 @@ fn a_limit_is_kept_without_being_asked() {
 }
 
 #[test]
+fn a_limit_is_kept_while_a_step_writes() {
+    let project = app();
+    project.write("kiln.toml", "[gc]\nmax-size = \"4MB\"\n");
+    let config = project.path("kiln.toml").display().to_string();
+    let gate = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = gate.local_addr().unwrap().port();
+    project.write(
+        "Dockerfile",
+        format!(
+            "FROM busybox\nRUN dd if=/dev/urandom of=/own bs=1k count=4000 2>/dev/null; \
+             nc 127.0.0.1 {port} < /dev/null\nRUN wc -c < /own > /size\n"
+        ),
+    );
+    let mut build = project
+        .command(&["--config", &config, "build", "-t", "image", "."])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The step is let go when the cache that nobody uses has made room for what it wrote.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while rows(&project, &[])
+        .iter()
+        .any(|row| row.contains("count=600"))
+    {
+        assert!(Instant::now() < deadline, "nothing is given up");
+        assert!(build.try_wait().unwrap().is_none(), "the step waits");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(gate.accept().unwrap());
+    assert!(build.wait().unwrap().success());
+    // What the build itself made is kept, however large.
+    assert_eq!(project.shell("cat /size"), "4096000\n");
+}
+
+#[test]
 fn pruning_beside_a_build_takes_nothing_from_it() {
     let project = Project::with(
         "FROM busybox AS a\nRUN echo a > /a && sleep 0.3\nRUN echo b > /b && sleep 0.3\n\
@@ -124,39 +160,65 @@ impl Drop for Disk {
     }
 }
 
-#[test]
-fn a_full_disk_gives_up_cache_once_and_then_says_so() {
+/// A project whose store is on a disk of so many megabytes.
+fn on_a_small_disk(megabytes: u32) -> (Project, Disk) {
     let project = Project::new();
     let path = project.store().display().to_string();
     drop(tool("mkdir", &["-p", &path]).success());
-    drop(
-        tool(
-            "mount",
-            &["-t", "tmpfs", "-o", "size=24m", "kiln-test", &path],
-        )
-        .success(),
-    );
-    let _disk = Disk(path);
+    let size = format!("size={megabytes}m");
+    drop(tool("mount", &["-t", "tmpfs", "-o", &size, "kiln-test", &path]).success());
+    (project, Disk(path))
+}
+
+#[track_caller]
+fn cache_only(project: &Project, dockerfile: &str) -> crate::harness::Output {
+    project.write("Dockerfile", dockerfile);
+    project.kiln(&["build", "-o", "type=cacheonly", "."])
+}
+
+#[test]
+fn a_full_disk_gives_up_cache_and_then_says_so() {
+    let (project, _disk) = on_a_small_disk(24);
     project.busybox();
     let step = |megabytes: u32, name: &str| {
         format!("FROM busybox\nRUN dd if=/dev/zero of=/{name} bs=1M count={megabytes} 2>&1\n")
     };
-    project.write("Dockerfile", step(12, "one"));
-    drop(
-        project
-            .kiln(&["build", "-o", "type=cacheonly", "."])
-            .success(),
-    );
-    project.write("Dockerfile", step(13, "two"));
-    drop(
-        project
-            .kiln(&["build", "-o", "type=cacheonly", "."])
-            .success(),
-    );
-    project.write("Dockerfile", step(90, "three"));
-    let done = project
-        .kiln(&["build", "-o", "type=cacheonly", "."])
-        .code(1);
+    drop(cache_only(&project, &step(12, "one")).success());
+    drop(cache_only(&project, &step(13, "two")).success());
+    let done = cache_only(&project, &step(90, "three")).code(1);
     drop(done.says(&["the disk is full"]));
     drop(project.kiln(&["doctor"]).success());
+}
+
+#[test]
+fn a_full_disk_makes_room_for_copies_and_downloads() {
+    let registry = Registry::start();
+    let base = format!("{}/large:1", registry.address);
+    let maker = Project::with("FROM busybox\nCOPY large /\n");
+    maker.write("large", noise(9 << 20));
+    drop(maker.kiln(&["build", "--push", "-t", &base, "."]).success());
+
+    let (project, _disk) = on_a_small_disk(32);
+    // Twice what a copy takes does not fit, nor does a download beside a copy.
+    for content in [1, 2, 3] {
+        project.write("large", [noise(14 << 20), vec![content]].concat());
+        drop(cache_only(&project, "FROM scratch\nCOPY large /\n").success());
+    }
+    drop(cache_only(&project, &format!("FROM {base}\nRUN ls -l /large\n")).success());
+    project.write("large", noise(40 << 20));
+    let done = cache_only(&project, "FROM scratch\nCOPY large /\n").code(1);
+    drop(done.says(&["No space left on device"]));
+    drop(project.kiln(&["doctor"]).success());
+}
+
+/// Bytes that do not compress.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    next.flatten().take(count).collect()
 }

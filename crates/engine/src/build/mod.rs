@@ -108,6 +108,11 @@ impl Engine {
             .then(|| build.exports(&layers, events))
             .transpose()?;
         let outcome = std::thread::scope(|scope| {
+            // Gone when this closure ends, however it does.
+            let (_running, ended) = std::sync::mpsc::channel();
+            if self.room.is_limited() {
+                scope.spawn(move || self.room.watch(&ended));
+            }
             let exports = exports.as_ref();
             let _at_work = exports.map(|exports| exports.start(scope, cancel));
             build.run(&layers, exports, events, cancel)
@@ -135,7 +140,7 @@ impl<'b> Build<'b> {
         Ok(Exports::new(ExportParts {
             net: &self.engine.net,
             layers,
-            room: self.engine.room(),
+            room: &self.engine.room,
             times: self.times()?,
             events,
             to: &self.request.cache_to,
@@ -165,7 +170,7 @@ impl<'b> Build<'b> {
         let outcome = if self.writes_to_stdout() {
             export()?
         } else {
-            self.engine.room().retried(export)?
+            self.engine.room.retried(export)?
         };
         if let Some(exports) = exports {
             exports.finish(&chains)?;
@@ -217,7 +222,7 @@ impl<'b> Build<'b> {
             cancel: cancel.clone(),
             project: self.prepared.project.clone(),
             times,
-            room: self.engine.room(),
+            room: &self.engine.room,
             remote: RemoteCaches::new(store, net, places, times, events.clone()),
             exports,
             targets: &targets,

@@ -38,7 +38,7 @@ pub(crate) struct Session<'e> {
     pub(crate) contexts: &'e Contexts,
     pub(crate) events: Events,
     pub(crate) cancel: Cancel,
-    pub(crate) room: Room<'e>,
+    pub(crate) room: &'e Room,
     /// How many steps run at once.
     pub(crate) jobs: usize,
     /// When the build began.
@@ -79,7 +79,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) project: String,
     pub(crate) times: Times,
     pub(crate) remote: RemoteCaches<'e>,
-    pub(crate) room: Room<'e>,
+    pub(crate) room: &'e Room,
     pub(crate) exports: Option<&'e Exports<'e>>,
     /// The vertices that are images.
     pub(crate) targets: &'e [VertexIndex],
@@ -232,10 +232,19 @@ impl<'e> Session<'e> {
         match handle {
             Handle::Context(tree) => Ok(tree.view.clone()),
             Handle::Layers(layers) => {
-                self.layers.ensure(layers)?;
+                self.ensure(layers)?;
                 self.layers.view(layers)
             }
         }
+    }
+
+    /// Brings in what the store does not have, wherever there is no attempt that is retried as a
+    /// whole.
+    fn ensure(&self, layers: &[LayerId]) -> Result<(), StepError> {
+        if self.layers.present(layers)? {
+            return Ok(());
+        }
+        self.room.retried(|| self.layers.ensure(layers))
     }
 
     fn origin(&self, handle: &Handle) -> Origin {
@@ -359,7 +368,7 @@ impl<'e> Session<'e> {
                 let layers = self.resolver.layers(&image.manifest);
                 self.layers.belong_to(&layers, vertex.digest);
                 if self.is_read(index) {
-                    self.layers.ensure(&layers)?;
+                    self.ensure(&layers)?;
                 }
                 Ok(Handle::layers(layers))
             }

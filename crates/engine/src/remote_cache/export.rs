@@ -47,7 +47,7 @@ const SENDERS: usize = 4;
 pub(crate) struct ExportParts<'x> {
     pub(crate) net: &'x Net,
     pub(crate) layers: &'x Layers<'x>,
-    pub(crate) room: Room<'x>,
+    pub(crate) room: &'x Room,
     /// Policy of the times in the layers.
     pub(crate) times: Times,
     pub(crate) events: &'x Events,

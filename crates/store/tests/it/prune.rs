@@ -39,6 +39,30 @@ fn what_a_lease_pins_stays() {
 }
 
 #[test]
+fn what_is_being_written_counts() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let layer = step_layer(&store, &[], &kilobytes("d", 256));
+    store.save_result(&key(1), &result(&[layer])).unwrap();
+    store.put_blob(b"bytes").unwrap();
+    drop(store);
+    let store = fixture.open();
+    let sum = |store: &Store| store.usage().unwrap().iter().map(|usage| usage.size).sum();
+    assert_eq!(store.size().unwrap(), sum(&store));
+    let active = store.active(&[]).unwrap();
+    std::fs::write(active.upper().join("file"), kilobytes("n", 512)).unwrap();
+    let kept: u64 = sum(&store);
+    assert!(store.size().unwrap() >= kept + 512 * 1024);
+    let policy = PrunePolicy {
+        max_size: Some(600 * 1024),
+        ..PrunePolicy::default()
+    };
+    let report = prune(&store, &policy);
+    assert_eq!(report.removed.len(), 1, "{report:?}");
+    assert_eq!(store.size().unwrap(), report.remaining);
+}
+
+#[test]
 fn a_dry_run_removes_nothing() {
     let fixture = Fixture::new();
     let layer = step_layer(&fixture.open(), &[], "x");
