@@ -57,6 +57,18 @@ pub(crate) const TESTS: &[Tool] = &[
         package: "git",
     },
     Tool {
+        path: "/usr/bin/pigz",
+        package: "pigz",
+    },
+    Tool {
+        path: "/usr/bin/bsdtar",
+        package: "libarchive-tools",
+    },
+    Tool {
+        path: "/usr/bin/python3",
+        package: "python3",
+    },
+    Tool {
         path: "/usr/bin/gcc",
         package: "gcc",
     },

@@ -6,24 +6,27 @@
 //!              ended by an empty stored block on a byte boundary
 //! ```
 //!
-//! Any reader takes it: it is a plain member with flushes in it. Since a block's bytes depend on
-//! nothing but its content and the level, blocks are compressed on all cores and can be kept
-//! (see [`BlockCache`]). Measured against blocks that refer to the 32 KiB before them, this costs
-//! less than half a percent of size at these block lengths.
+//! Any reader takes it: it is a plain member with flushes in it. Members of one block each would be
+//! simpler, but some readers stop at the end of the first (Python's `tarfile` in stream mode, Rust
+//! programs that use flate2's `GzDecoder`). Since a block's bytes depend on nothing but its content
+//! and the level, blocks are compressed on all cores and can be kept (see [`BlockCache`]). Measured
+//! against blocks that refer to the 32 KiB before them, this costs less than half a percent of size
+//! at these block lengths.
 
 use super::blocks::{Blocks, MOST};
+use super::unfinished::unfinish;
 use super::{Blob, CompressError, Tar};
 use crate::ordered::{self, Stop};
-use flate2::{Compress, FlushCompress};
+use libdeflater::{CompressionLvl, Compressor};
 use oci::DiffId;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::num::NonZero;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Number of the form of our members: a change of the places of cuts, of the compressor or its
 /// version gets another one.
-pub(super) const WRITER: u32 = 1;
+pub(super) const WRITER: u32 = 2;
 
 /// Magic, deflate, no flags, no time, no extra flags, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -73,22 +76,16 @@ pub(super) fn compress(
     cache: Option<&dyn BlockCache>,
     blob: &mut Blob<'_>,
 ) -> Result<DiffId, CompressError> {
-    if level > 9 {
-        return Err(CompressError::Level {
-            format: "gzip",
-            level: level.into(),
-        });
-    }
+    let deflater = Deflater::new(level)?;
     blob.put(&HEADER)?;
     let mut crc = crc32fast::Hasher::new();
     let mut hasher = oci::Hasher::sha256();
     let threads = NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN);
-    let zeros = OnceLock::new();
     ordered::run(
         threads,
         Blocks::new(tar),
         |raw, sink| {
-            let block = one(raw, level, cache, &zeros).map_err(Stop::Error)?;
+            let block = deflater.block(raw, cache).map_err(Stop::Error)?;
             Ok(sink.put(block)?)
         },
         |block| {
@@ -104,55 +101,79 @@ pub(super) fn compress(
     Ok(DiffId::new(hasher.finish()))
 }
 
-fn one(
-    raw: Vec<u8>,
+/// Compresses blocks on any number of threads.
+struct Deflater {
     level: u32,
-    cache: Option<&dyn BlockCache>,
-    zeros: &OnceLock<Vec<u8>>,
-) -> Result<Block, CompressError> {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&raw);
-    // Holes of sparse files are many equal blocks.
-    let is_hole = raw.len() == MOST && raw.iter().all(|&byte| byte == 0);
-    let deflated = match (is_hole, cache) {
-        (true, _) => match zeros.get() {
-            Some(known) => known.clone(),
-            None => {
-                let deflated = deflate(&raw, level)?;
-                zeros.get_or_init(|| deflated).clone()
-            }
-        },
-        (false, None) => deflate(&raw, level)?,
-        (false, Some(cache)) => {
-            let key = BlockKey::new(level, &raw);
-            match cache.get(&key) {
-                Some(known) => known,
-                None => {
-                    let deflated = deflate(&raw, level)?;
-                    cache.put(&key, &deflated);
-                    deflated
-                }
-            }
-        }
-    };
-    Ok(Block { raw, deflated, crc })
+    /// The same level as its library wants it.
+    own_level: CompressionLvl,
+    /// Compressors that nobody uses right now: making one costs a megabyte of fresh memory.
+    idle: Mutex<Vec<Compressor>>,
+    /// The longest block of zeros, compressed: holes of sparse files are many of them.
+    hole: OnceLock<Vec<u8>>,
 }
 
-fn deflate(raw: &[u8], level: u32) -> Result<Vec<u8>, CompressError> {
-    let mut state = Compress::new(flate2::Compression::new(level), false);
-    let mut out = Vec::with_capacity(raw.len() / 2 + 1024);
-    loop {
-        let done = usize::try_from(state.total_in()).unwrap_or(raw.len());
-        state
-            .compress_vec(&raw[done..], &mut out, FlushCompress::Sync)
-            .map_err(|error| CompressError::Compressor {
-                format: "gzip",
-                source: io::Error::other(error),
-            })?;
-        // Without room to spare the flush may not be complete.
-        if state.total_in() == raw.len() as u64 && out.len() < out.capacity() {
-            return Ok(out);
-        }
-        out.reserve(raw.len() / 2 + 1024);
+impl Deflater {
+    fn new(level: u32) -> Result<Deflater, CompressError> {
+        let no_such_level = || CompressError::Level {
+            format: "gzip",
+            level: level.into(),
+        };
+        let own_level = match i32::try_from(level) {
+            Ok(own @ 0..=9) => CompressionLvl::new(own).map_err(|_| no_such_level())?,
+            _ => return Err(no_such_level()),
+        };
+        Ok(Deflater {
+            level,
+            own_level,
+            idle: Mutex::default(),
+            hole: OnceLock::new(),
+        })
+    }
+
+    fn block(&self, raw: Vec<u8>, cache: Option<&dyn BlockCache>) -> Result<Block, CompressError> {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&raw);
+        let is_hole = raw.len() == MOST && raw.iter().all(|&byte| byte == 0);
+        let deflated = match (is_hole, cache) {
+            (true, _) => match self.hole.get() {
+                Some(known) => known.clone(),
+                None => {
+                    let deflated = self.deflate(&raw)?;
+                    self.hole.get_or_init(|| deflated).clone()
+                }
+            },
+            (false, None) => self.deflate(&raw)?,
+            (false, Some(cache)) => {
+                let key = BlockKey::new(self.level, &raw);
+                match cache.get(&key) {
+                    Some(known) => known,
+                    None => {
+                        let deflated = self.deflate(&raw)?;
+                        cache.put(&key, &deflated);
+                        deflated
+                    }
+                }
+            }
+        };
+        Ok(Block { raw, deflated, crc })
+    }
+
+    fn deflate(&self, raw: &[u8]) -> Result<Vec<u8>, CompressError> {
+        let failed = |source| CompressError::Compressor {
+            format: "gzip",
+            source,
+        };
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = idle().pop();
+        let mut compressor = known.unwrap_or_else(|| Compressor::new(self.own_level));
+        let mut deflated = vec![0; compressor.deflate_compress_bound(raw.len())];
+        let len = compressor
+            .deflate_compress(raw, &mut deflated)
+            .map_err(|error| failed(io::Error::other(error)))?;
+        idle().push(compressor);
+        deflated.truncate(len);
+        unfinish(&mut deflated)
+            .ok_or_else(|| failed(io::Error::other("the compressor's stream has no end")))?;
+        Ok(deflated)
     }
 }
