@@ -7,9 +7,9 @@
 //! A view is for one build. It may answer for a file as it was when it first looked at it, so a new
 //! build opens a new view; whoever reads bytes under a digest checks them against it.
 
-use crate::root::{PathError, Root, is_absence};
-use crate::stat_index::{Known, Stamp, StatIndex, ViewId, Window};
-use crate::walk::{Descend, Listed, preorder};
+use crate::root::{PathError, Root, is_absence, open_file};
+use crate::scan::{Digests, Directory, Name};
+use crate::stat_index::{Known, Stamp, StatIndex, Windows};
 use crate::{
     Content, ContentDigest, Filter, Kind, LinkId, Metadata, Node, RelPath, Time, View, Xattrs,
     xattr,
@@ -27,7 +27,7 @@ use sys::fs::{FileType, Stat, Target};
 const ATTEMPTS: usize = 4;
 
 /// Bytes read at a time.
-const BUFFER: u64 = 128 * 1024;
+const BUFFER: u64 = 64 * 1024;
 
 /// A file changed whenever it was read.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,8 @@ struct Moving {
 pub struct HostView {
     root: Root,
     filter: Option<Arc<dyn Filter>>,
-    stats: Option<(Arc<StatIndex>, ViewId)>,
+    stats: Option<Arc<StatIndex>>,
+    windows: Windows,
 }
 
 impl std::fmt::Debug for HostView {
@@ -65,10 +66,8 @@ impl HostView {
         Ok(HostView {
             root: Root::open(root)?,
             filter,
-            stats: stats.map(|stats| {
-                let id = stats.new_view();
-                (stats, id)
-            }),
+            stats,
+            windows: Windows::default(),
         })
     }
 
@@ -76,8 +75,8 @@ impl HostView {
         &self.root
     }
 
-    /// The inode `name` of the directory `dir`, which is at `path`.
-    fn read(
+    /// The inode `name` of the directory `dir`, which is at `path`, without its bytes.
+    fn node(
         &self,
         dir: BorrowedFd<'_>,
         name: &[u8],
@@ -93,127 +92,165 @@ impl HostView {
         Ok(node_of(stat, kind, xattrs))
     }
 
+    /// The inode `name` of the directory `dir`, which is at `path`, and the digest of its bytes if
+    /// it is a regular file: from the stat index, from another of its names, or read. A file that
+    /// is not the same before and after is read again.
+    fn digested(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        path: &RelPath,
+        digests: &Digests,
+    ) -> io::Result<(Node, Option<ContentDigest>)> {
+        for _ in 0..ATTEMPTS {
+            // Before the stamps are taken: see `stat_index` on what this clock must be.
+            let began = now();
+            let stat = sys::fs::stat_at(dir, name)?;
+            let kind = kind_of(dir, name, &stat)?;
+            if let Some(known) = self.known(path, &stat) {
+                let xattrs = match known.has_xattrs {
+                    true => xattr::read(Target::Name(dir, name))?,
+                    false => Xattrs::new(),
+                };
+                return Ok((node_of(&stat, kind, xattrs), Some(known.digest)));
+            }
+            let node = node_of(&stat, kind, Xattrs::new());
+            if !matches!(node.kind, Kind::File { .. }) || digests.known(&node).is_some() {
+                let digest = digests.known(&node);
+                return Ok((self.node(dir, name, path, &stat)?, digest));
+            }
+            let Some((xattrs, digest)) = self.read(dir, name, path, &stat, began)? else {
+                continue;
+            };
+            digests.learn(&node, digest);
+            let metadata = Metadata {
+                xattrs,
+                ..node.metadata
+            };
+            return Ok((Node { metadata, ..node }, Some(digest)));
+        }
+        Err(io::Error::other(Moving { path: path.clone() }))
+    }
+
+    /// Attributes and digest of a regular file that had the stamps of `stat` just before; `None`
+    /// when it is another file, or has other stamps, afterwards.
+    fn read(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        path: &RelPath,
+        stat: &Stat,
+        began: Time,
+    ) -> io::Result<Option<(Xattrs, ContentDigest)>> {
+        let mut file = match open_file(dir, name) {
+            Ok(file) => file,
+            Err(error) if is_absence(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let digest = hash(&mut file, stat.size)?;
+        let xattrs = xattr::read(Target::File(file.as_fd()))?;
+        let stamp = Stamp::of(stat);
+        let unchanged = Stamp::of(&sys::fs::stat(&file)?) == stamp;
+        let Some(digest) = digest.filter(|_| unchanged) else {
+            return Ok(None);
+        };
+        if let Some(stats) = &self.stats
+            && self.windows.of(stat.device, &file)?.admits(&stamp, began)
+        {
+            let has_xattrs = !xattrs.is_empty();
+            stats.learn(path, stamp, Known { digest, has_xattrs });
+        }
+        Ok(Some((xattrs, digest)))
+    }
+
     fn known(&self, path: &RelPath, stat: &Stat) -> Option<Known> {
         if stat.kind != FileType::RegularFile {
             return None;
         }
-        let (stats, view) = self.stats.as_ref()?;
-        stats.find(path, &Stamp::of(stat), *view)
+        self.stats.as_ref()?.find(path, &Stamp::of(stat))
     }
 
     /// Whether the filter lets `path` be seen. A directory that is excluded is seen when something
     /// in it is included.
     fn shows(&self, path: &RelPath, is_dir: bool) -> io::Result<bool> {
-        Ok(match self.descend(path, is_dir) {
-            None => false,
-            Some(Descend::IfFilled) => self.holds_something(path)?,
-            Some(_) => true,
+        Ok(match self.sees(path, is_dir) {
+            Sight::None => false,
+            Sight::IfFilled => self.holds_something(path)?,
+            Sight::Full => true,
         })
     }
 
-    /// How a walk treats `path`; `None`: not at all.
-    fn descend(&self, path: &RelPath, is_dir: bool) -> Option<Descend> {
+    fn sees(&self, path: &RelPath, is_dir: bool) -> Sight {
         match &self.filter {
-            Some(filter) if filter.excludes(path, is_dir) => {
-                (is_dir && !filter.prunes(path)).then_some(Descend::IfFilled)
-            }
-            _ => Some(Descend::into_directory(is_dir)),
+            Some(filter) if filter.excludes(path, is_dir) => match is_dir && !filter.prunes(path) {
+                true => Sight::IfFilled,
+                false => Sight::None,
+            },
+            _ => Sight::Full,
         }
     }
 
     fn holds_something(&self, directory: &RelPath) -> io::Result<bool> {
         let mut pending = vec![directory.clone()];
         while let Some(directory) = pending.pop() {
-            for entry in self.entries(&directory)? {
-                match entry.descend {
-                    Descend::IfFilled => pending.push(entry.path),
-                    Descend::Yes | Descend::No => return Ok(true),
+            for name in self.names(&self.root.open_directory(&directory)?, &directory)? {
+                match name.if_filled {
+                    true => pending.push(directory.join(&name.name).map_err(io::Error::other)?),
+                    false => return Ok(true),
                 }
             }
         }
         Ok(false)
     }
 
-    /// The names of a directory that the filter does not leave out at first sight, sorted.
-    fn entries(&self, directory: &RelPath) -> io::Result<Vec<Listed<()>>> {
-        let opened = self.root.open_directory(directory)?;
-        self.entries_of(&opened, directory)
-    }
-
-    fn entries_of(&self, opened: &OwnedFd, directory: &RelPath) -> io::Result<Vec<Listed<()>>> {
+    /// The names of an open directory that the filter does not leave out at first sight, sorted.
+    fn names(&self, opened: &OwnedFd, directory: &RelPath) -> io::Result<Vec<Name>> {
         let mut entries = sys::fs::read_dir(opened)
             .map_err(|error| PathError::new("read directory", directory, error))?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let mut listed = Vec::with_capacity(entries.len());
+        let mut names = Vec::with_capacity(entries.len());
         for entry in entries {
-            let path = directory.join(&entry.name).map_err(io::Error::other)?;
-            let is_dir = match entry.kind {
-                FileType::Unknown => match sys::fs::stat_at(opened, &*entry.name) {
-                    Ok(stat) => stat.kind == FileType::Directory,
-                    Err(error) if is_absence(&error) => continue,
-                    Err(error) => return Err(PathError::new("read", &path, error).into()),
-                },
-                kind => kind == FileType::Directory,
-            };
-            if let Some(descend) = self.descend(&path, is_dir) {
-                listed.push(Listed {
-                    path,
-                    item: (),
-                    descend,
-                });
-            }
+            names.extend(self.name(opened, directory, entry.name, entry.kind)?);
         }
-        Ok(listed)
+        Ok(names)
     }
 
-    fn list(&self, directory: &RelPath) -> io::Result<Vec<Listed<Node>>> {
-        let opened = self.root.open_directory(directory)?;
-        let names = self.entries_of(&opened, directory)?;
-        let mut listed = Vec::with_capacity(names.len());
-        for Listed { path, descend, .. } in names {
-            let name = path.name().unwrap_or_default();
-            let read = sys::fs::stat_at(&opened, name)
-                .and_then(|stat| self.read(opened.as_fd(), name, &path, &stat));
-            match read {
-                // A directory may have become something else since it was listed.
-                Ok(item) => listed.push(Listed {
-                    descend: match item.kind {
-                        Kind::Directory => descend,
-                        _ => Descend::No,
-                    },
-                    path,
-                    item,
-                }),
-                Err(error) if is_absence(&error) => {}
-                Err(error) => return Err(PathError::new("read", &path, error).into()),
-            }
-        }
-        Ok(listed)
+    /// A name of an open directory, unless the filter leaves it out at first sight or it went away.
+    fn name(
+        &self,
+        opened: &OwnedFd,
+        directory: &RelPath,
+        name: Box<[u8]>,
+        kind: FileType,
+    ) -> io::Result<Option<Name>> {
+        let path = || directory.join(&name).map_err(io::Error::other);
+        let is_dir = match kind {
+            FileType::Unknown => match sys::fs::stat_at(opened, &*name) {
+                Ok(stat) => stat.kind == FileType::Directory,
+                Err(error) if is_absence(&error) => return Ok(None),
+                Err(error) => return Err(PathError::new("read", &path()?, error).into()),
+            },
+            kind => kind == FileType::Directory,
+        };
+        let sight = match self.filter {
+            Some(_) => self.sees(&path()?, is_dir),
+            None => Sight::Full,
+        };
+        Ok((sight != Sight::None).then_some(Name {
+            name,
+            is_dir,
+            if_filled: sight == Sight::IfFilled,
+        }))
     }
+}
 
-    /// Reads a file, making sure that it is the same file before and after.
-    fn read_digest(&self, path: &RelPath) -> io::Result<ContentDigest> {
-        for _ in 0..ATTEMPTS {
-            // Before the stamps are taken: see `stat_index` on what this clock must be.
-            let began = now();
-            let mut file = self.root.open_file(path)?;
-            let before = sys::fs::stat(&file)?;
-            let digest = hash(&mut file, before.size)?;
-            let after = sys::fs::stat(&file)?;
-            let stamp = Stamp::of(&before);
-            let Some(digest) = digest.filter(|_| Stamp::of(&after) == stamp) else {
-                continue;
-            };
-            if let Some((stats, view)) = &self.stats
-                && Window::of(&file)?.admits(&stamp, began)
-            {
-                let has_xattrs = !xattr::read(Target::Fd(file.as_fd()))?.is_empty();
-                stats.learn(path, stamp, Known { digest, has_xattrs }, *view);
-            }
-            return Ok(digest);
-        }
-        Err(io::Error::other(Moving { path: path.clone() }))
-    }
+/// How much of a path the filter lets be seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    None,
+    /// A directory, if something in it is seen.
+    IfFilled,
+    Full,
 }
 
 impl View for HostView {
@@ -230,7 +267,7 @@ impl View for HostView {
         }
         let read = || {
             let (parent, name) = self.root.parent(path)?;
-            self.read(parent.as_fd(), name, path, &stat)
+            self.node(parent.as_fd(), name, path, &stat)
         };
         match read() {
             Ok(node) => Ok(Some(node)),
@@ -241,17 +278,17 @@ impl View for HostView {
 
     fn read_dir(&self, path: &RelPath) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
-        for entry in self.entries(path)? {
-            if entry.descend != Descend::IfFilled || self.holds_something(&entry.path)? {
-                names.push(entry.path.name().unwrap_or_default().to_vec());
+        for name in self.names(&self.root.open_directory(path)?, path)? {
+            let path = path.join(&name.name).map_err(io::Error::other)?;
+            if !name.if_filled || self.holds_something(&path)? {
+                names.push(name.name.into_vec());
             }
         }
         Ok(names)
     }
 
     fn open(&self, path: &RelPath) -> io::Result<Content> {
-        let file = self.root.open_file(path)?;
-        let len = sys::fs::stat(&file)?.size;
+        let (file, len) = self.root.open_sized(path)?;
         Ok(Content {
             file: Arc::new(file),
             offset: 0,
@@ -260,21 +297,71 @@ impl View for HostView {
     }
 
     fn digest(&self, path: &RelPath, _node: &Node) -> io::Result<ContentDigest> {
-        if let Some((stats, view)) = &self.stats {
-            if let Some(digest) = stats.seen(path, *view) {
-                return Ok(digest);
-            }
-            if let Some(stat) = self.root.stat(path)?
-                && let Some(known) = self.known(path, &stat)
-            {
-                return Ok(known.digest);
-            }
-        }
-        self.read_digest(path)
+        let digest = || {
+            let (parent, name) = self.root.parent(path)?;
+            let (_, digest) = self.digested(parent.as_fd(), name, path, &Digests::default())?;
+            digest.ok_or_else(|| sys::Errno::INVAL.into())
+        };
+        digest().map_err(|error: io::Error| match error.raw_os_error() {
+            Some(_) => PathError::new("digest", path, error).into(),
+            None => error,
+        })
     }
 
     fn walk(&self, top: &RelPath) -> io::Result<Vec<(RelPath, Node)>> {
-        preorder(top, |directory| self.list(directory))
+        crate::scan::gather(self, top)
+    }
+
+    fn enter<'a>(
+        &'a self,
+        path: &RelPath,
+        only: Option<&[u8]>,
+    ) -> io::Result<Box<dyn Directory + 'a>> {
+        let opened = self.root.open_directory_bare(path)?;
+        let names = match only {
+            Some(name) => {
+                let name = self.name(&opened, path, name.into(), FileType::Unknown)?;
+                name.into_iter().collect()
+            }
+            None => self.names(&opened, path)?,
+        };
+        Ok(Box::new(HostDirectory {
+            view: self,
+            opened,
+            names,
+        }))
+    }
+}
+
+/// A directory that is being read.
+struct HostDirectory<'a> {
+    view: &'a HostView,
+    opened: OwnedFd,
+    names: Vec<Name>,
+}
+
+impl Directory for HostDirectory<'_> {
+    fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    fn read(
+        &self,
+        position: usize,
+        path: &RelPath,
+        digests: Option<&Digests>,
+    ) -> io::Result<Option<(Node, Option<ContentDigest>)>> {
+        let (dir, name) = (self.opened.as_fd(), &*self.names[position].name);
+        let read = match digests {
+            Some(digests) => self.view.digested(dir, name, path, digests),
+            None => sys::fs::stat_at(dir, name)
+                .and_then(|stat| Ok((self.view.node(dir, name, path, &stat)?, None))),
+        };
+        match read {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 
 pub mod checksum;
 pub mod chmod;
+mod codec;
 pub mod compress;
 pub mod copy;
 mod empty;
+mod entries;
 mod filter;
 #[cfg(test)]
 mod mem;
@@ -25,7 +27,9 @@ mod pyc;
 pub mod resolve;
 mod root;
 mod runs;
+mod scan;
 pub mod select;
+mod spool;
 mod stack;
 mod stat_index;
 pub mod tar;
@@ -42,6 +46,7 @@ pub use mismatch::Mismatch;
 pub use model::*;
 pub use pack::{PackError, Packed, pack};
 pub use root::{PathError, Root};
+pub use scan::{Digests, Directory, Name};
 pub use stack::Stack;
 pub use stat_index::StatIndex;
 pub use times::Times;

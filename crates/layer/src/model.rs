@@ -3,6 +3,7 @@
 //! No IO happens here. A tree is anything that implements [`View`]; a layer is a sorted list of
 //! [`Change`]s.
 
+use crate::scan::{Asked, Directory};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -307,11 +308,32 @@ pub trait View: Send + Sync {
     fn walk(&self, path: &RelPath) -> io::Result<Vec<(RelPath, Node)>> {
         crate::walk::walk(self, path)
     }
+
+    /// Begins to read the directory at `path`, or `only` one name of it.
+    ///
+    /// # Errors
+    /// When it is no directory, or cannot be read.
+    fn enter<'a>(
+        &'a self,
+        path: &RelPath,
+        only: Option<&[u8]>,
+    ) -> io::Result<Box<dyn Directory + 'a>> {
+        Ok(Box::new(Asked::new(self, path, only)?))
+    }
 }
 
 /// SHA-256 of a file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ContentDigest(pub [u8; 32]);
+
+impl ContentDigest {
+    /// That of no bytes.
+    pub const EMPTY: ContentDigest = ContentDigest([
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
+        0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
+        0xb8, 0x55,
+    ]);
+}
 
 /// Where the bytes of a file that is put into a layer come from. Opened only when they are
 /// written, so that a layer may have more files than a process may have descriptors.

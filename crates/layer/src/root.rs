@@ -134,12 +134,17 @@ impl Root {
     /// # Errors
     /// When it is no directory or cannot be read.
     pub fn open_directory(&self, path: &RelPath) -> io::Result<OwnedFd> {
+        self.open_directory_bare(path)
+            .map_err(|error| PathError::new("open directory", path, error).into())
+    }
+
+    /// [`Root::open_directory`] for those who say themselves what failed.
+    pub(crate) fn open_directory_bare(&self, path: &RelPath) -> io::Result<OwnedFd> {
         let name = match path.is_root() {
             true => b".",
             false => path.as_bytes(),
         };
         open(&self.directory, name, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(|error| PathError::new("open directory", path, error).into())
     }
 
     /// The entries of the directory at `path`, in the order of the file system.
@@ -157,15 +162,17 @@ impl Root {
     /// # Errors
     /// When it is no regular file or cannot be opened.
     pub fn open_file(&self, path: &RelPath) -> io::Result<File> {
+        Ok(self.open_sized(path)?.0)
+    }
+
+    /// [`Root::open_file`], with the length that the file has.
+    pub(crate) fn open_sized(&self, path: &RelPath) -> io::Result<(File, u64)> {
         let opened = || {
             let (parent, name) = self.parent(path)?;
-            let file = open(
-                &parent,
-                name,
-                OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
-            )?;
-            match sys::fs::stat(&file)?.kind {
-                FileType::RegularFile => Ok(File::from(file)),
+            let file = open_file(parent.as_fd(), name)?;
+            let stat = sys::fs::stat(&file)?;
+            match stat.kind {
+                FileType::RegularFile => Ok((file, stat.size)),
                 FileType::Directory => Err(Errno::ISDIR.into()),
                 _ => Err(Errno::INVAL.into()),
             }
@@ -399,6 +406,12 @@ pub(crate) fn is_absence(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
     )
+}
+
+/// Opens `name` in a directory for reading, whatever it is, without waiting.
+pub(crate) fn open_file(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(File::from(open(&directory, name, flags)?))
 }
 
 fn open(directory: &impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {

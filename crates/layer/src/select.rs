@@ -1,16 +1,21 @@
 //! What of a tree a `COPY`, an `ADD` or a bind mount takes: its sources, matched and walked once.
 //!
 //! Both the content key and the layer are made from a [`Selection`], so they cannot disagree.
-//! Nothing is read but names and metadata; see `checksum` for contents.
+//! A tree is read once: whoever wants the contents too (see `checksum`) gets every node with its
+//! digest as it is found.
 
 use std::io;
 use std::sync::Arc;
 
+use crate::checksum::Outline;
+use crate::entries::{Entries, Entry, EntryWriter};
 use crate::nearest::nearest;
 use crate::pattern::{InvalidPattern, Pattern, Wildcards, has_wildcards};
 use crate::resolve::{Links, ResolveError, resolve};
-use crate::walk::{Descend, Listed, preorder};
+use crate::scan::{Choice, Name, Scan, Scanned};
+use crate::walk::Descend;
 use crate::{ContentDigest, Filter, InvalidPath, Kind, Node, RelPath, View};
+use sha2::{Digest, Sha256};
 
 /// Sources of a consumer, as it names them.
 #[derive(Clone)]
@@ -64,23 +69,24 @@ pub struct Match {
     pub name: Vec<u8>,
     /// Where it is in the view, links followed.
     pub path: RelPath,
+    node: Node,
     /// Itself and what is below it; a directory stands before its contents. Never empty.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
+    /// What `record` said of the entries.
+    pub(crate) sum: Option<Sum>,
 }
 
-/// One node of a [`Match`].
+/// The records of a match's entries, in short.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    /// Path in the view.
-    pub(crate) path: RelPath,
-    /// How many directories it is below the match; 0 for the match itself.
-    pub(crate) depth: usize,
-    pub(crate) node: Node,
-    /// A directory that is not selected but has something selected below it.
-    pub(crate) passage: bool,
-    /// Known once the content key was computed.
-    pub(crate) digest: Option<ContentDigest>,
+pub(crate) struct Sum {
+    /// SHA-256 of all records in order.
+    pub(crate) digest: [u8; 32],
+    pub(crate) outline: Arc<Outline>,
 }
+
+/// Makes a record of an entry with a digest, which is at a path below the match. Called on any
+/// thread.
+pub(crate) type Record<'a> = dyn Fn(&Entry, &[u8]) -> [u8; 32] + Sync + 'a;
 
 /// Why sources could not be selected.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +138,18 @@ fn hint(path: &RelPath, leads_to: &RelPath, near: &[String]) -> String {
 /// # Errors
 /// See [`SelectError`]. A pattern without a match is no error.
 pub fn select(view: &dyn View, selector: &Selector) -> Result<Selection, SelectError> {
+    select_with(view, selector, None)
+}
+
+/// [`select`], and digests of all files if there is somebody to record them.
+pub(crate) fn select_with(
+    view: &dyn View,
+    selector: &Selector,
+    record: Option<&Record<'_>>,
+) -> Result<Selection, SelectError> {
     let walk = Walk {
         view,
+        record,
         exclude: selector.exclude.as_deref(),
         origin: selector.origin,
     };
@@ -173,17 +189,13 @@ impl Selection {
 impl Match {
     /// The node itself.
     pub fn node(&self) -> &Node {
-        &self.entries[0].node
-    }
-
-    /// The path of an entry below the match, without a leading slash.
-    pub(crate) fn below<'a>(&self, entry: &'a Entry) -> &'a [u8] {
-        relative(&self.path, &entry.path)
+        &self.node
     }
 }
 
 struct Walk<'a> {
     view: &'a dyn View,
+    record: Option<&'a Record<'a>>,
     exclude: Option<&'a dyn Filter>,
     origin: Origin,
 }
@@ -207,17 +219,27 @@ impl Walk<'_> {
         node: Node,
         pattern: Option<&Pattern>,
     ) -> Result<Match, SelectError> {
-        let below = match node.kind {
-            Kind::Directory => self.below(&path, pattern)?,
-            _ => Vec::new(),
+        let mut gathering = Gathering {
+            top: &path,
+            record: self.record,
+            entries: EntryWriter::default(),
+            records: Sha256::new(),
+            outline: Outline::default(),
         };
-        let mut entries = Vec::with_capacity(1 + below.len());
-        entries.push(self.entry(path.clone(), 0, node, false));
-        entries.extend(below);
+        let read = |source| read_error(&path, source);
+        let top = self.top(&path, node).map_err(read)?;
+        let recorded = gathering.recorded(&top);
+        gathering.take(&top, recorded).map_err(read)?;
+        if top.node.kind == Kind::Directory {
+            self.below(&path, pattern, &mut gathering)?;
+        }
+        let (entries, sum) = gathering.finish().map_err(read)?;
         Ok(Match {
             name,
-            path,
+            node: top.node,
             entries,
+            sum,
+            path,
         })
     }
 
@@ -320,75 +342,91 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What is taken of the directory `top`, without itself.
-    fn below(&self, top: &RelPath, pattern: Option<&Pattern>) -> Result<Vec<Entry>, SelectError> {
-        let depth = |path: &RelPath| 1 + relative(top, path).iter().filter(|&&b| b == b'/').count();
-        if pattern.is_none() && self.exclude.is_none() {
-            let walked = self.view.walk(top);
-            let walked = walked.map_err(|source| read_error(top, source))?;
-            let entries = walked.into_iter().map(|(path, node)| {
-                let depth = depth(&path);
-                self.entry(path, depth, node, false)
-            });
-            return Ok(entries.collect());
-        }
-        let walked = preorder(top, |dir| self.list(top, dir, pattern));
-        let walked = walked.map_err(|source| read_error(top, source))?;
-        let entries = walked.into_iter().map(|(path, (node, passage))| {
-            let depth = depth(&path);
-            self.entry(path, depth, node, passage)
-        });
-        Ok(entries.collect())
+    /// The match itself.
+    fn top(&self, path: &RelPath, node: Node) -> io::Result<Entry> {
+        let digest = match (self.record, &node.kind) {
+            (None, _) => None,
+            (Some(_), Kind::File { size }) if *size > 0 => Some(self.view.digest(path, &node)?),
+            (Some(_), _) => None,
+        };
+        Ok(self.entry(Scanned {
+            path: path.clone(),
+            depth: 0,
+            node,
+            digest,
+            passage: false,
+        }))
     }
 
-    /// What is taken of the names in one directory at or below `top`; with each, whether it only
-    /// leads to something selected.
-    fn list(
+    /// Gathers what is taken of the directory `top`, without itself.
+    fn below(
         &self,
         top: &RelPath,
-        dir: &RelPath,
         pattern: Option<&Pattern>,
-    ) -> io::Result<Vec<Listed<(Node, bool)>>> {
-        let at = RelPath::new(relative(top, dir)).map_err(io::Error::other)?;
-        let pattern = pattern.filter(|p| !includes(p, &at));
-        let literal = pattern.and_then(|p| p.literal_prefix().get(at.components().count()));
-        let names = match literal {
-            // On the way to a literal path there is one name to look at.
-            Some(name) => vec![name.clone()],
-            None => self.view.read_dir(dir).map_err(|e| at_path(dir, e))?,
+        gathering: &mut Gathering<'_>,
+    ) -> Result<(), SelectError> {
+        let scan = Scan {
+            view: self.view,
+            top,
+            digests: self.record.is_some(),
+            choose: |path: &RelPath, name: &Name| self.choose(top, path, name, pattern),
+            only: |dir: &RelPath| only_name(top, dir, pattern),
         };
-        let mut listed = Vec::with_capacity(names.len());
-        for name in names {
-            let relative = at.join(&name).map_err(io::Error::other)?;
-            let included = pattern.is_none_or(|p| p.matches(relative.as_bytes()));
-            if !included && !pattern.is_some_and(|p| p.may_match_below(relative.as_bytes())) {
-                continue;
-            }
-            let path = dir.join(&name).map_err(io::Error::other)?;
-            // Something that went away since its directory was listed was never there.
-            let Some(node) = self.view.lookup(&path).map_err(|e| at_path(&path, e))? else {
-                continue;
-            };
-            let is_dir = node.kind == Kind::Directory;
-            let excluded = self.exclude.is_some_and(|e| e.excludes(&relative, is_dir));
-            let pruned = excluded && self.exclude.is_some_and(|e| e.prunes(&relative));
-            let selected = included && !excluded;
-            let descend = match (is_dir, selected) {
-                (true, true) => Descend::Yes,
-                (true, false) if !pruned => Descend::IfFilled,
-                (false, true) => Descend::No,
-                _ => continue,
-            };
-            listed.push(Listed {
-                path,
-                item: (node, !selected),
-                descend,
-            });
-        }
-        Ok(listed)
+        let recorder = gathering.recorder();
+        let map = |scanned| {
+            let entry = self.entry(scanned);
+            let recorded = recorder(&entry);
+            (entry, recorded)
+        };
+        let each = |(entry, recorded): (Entry, _)| gathering.take(&entry, recorded);
+        scan.run(map, each)
+            .map_err(|error| read_error(&error.path, error.source))
     }
 
-    fn entry(&self, path: RelPath, depth: usize, mut node: Node, passage: bool) -> Entry {
+    /// What is taken of a name at or below `top`.
+    fn choose(
+        &self,
+        top: &RelPath,
+        path: &RelPath,
+        name: &Name,
+        pattern: Option<&Pattern>,
+    ) -> Option<Choice> {
+        if pattern.is_none() && self.exclude.is_none() {
+            return Some(Choice {
+                descend: name.descend(),
+                passage: false,
+            });
+        }
+        let relative = RelPath::new(relative(top, path)).ok()?;
+        let parent = relative.parent().unwrap_or_default();
+        let pattern = pattern.filter(|p| !includes(p, &parent));
+        let included = pattern.is_none_or(|p| p.matches(relative.as_bytes()));
+        if !included && !pattern.is_some_and(|p| p.may_match_below(relative.as_bytes())) {
+            return None;
+        }
+        let excluded = self
+            .exclude
+            .is_some_and(|e| e.excludes(&relative, name.is_dir));
+        let pruned = excluded && self.exclude.is_some_and(|e| e.prunes(&relative));
+        let selected = included && !excluded;
+        let descend = match (name.is_dir, selected) {
+            (true, true) => name.descend(),
+            (true, false) if !pruned => Descend::IfFilled,
+            (false, true) => Descend::No,
+            _ => return None,
+        };
+        let passage = !selected;
+        Some(Choice { descend, passage })
+    }
+
+    fn entry(&self, scanned: Scanned) -> Entry {
+        let Scanned {
+            path,
+            depth,
+            mut node,
+            mut digest,
+            passage,
+        } = scanned;
         if let Origin::Context { git_modes } = self.origin {
             if node.kind == Kind::Socket {
                 node.kind = Kind::File { size: 0 };
@@ -403,12 +441,15 @@ impl Walk<'_> {
                 }
             }
         }
+        if self.record.is_some() && node.kind == (Kind::File { size: 0 }) {
+            digest = Some(ContentDigest::EMPTY);
+        }
         Entry {
             path,
             depth,
             node,
             passage,
-            digest: None,
+            digest,
         }
     }
 
@@ -446,6 +487,54 @@ impl Walk<'_> {
     }
 }
 
+/// The entries of a match, as they are found.
+struct Gathering<'a> {
+    top: &'a RelPath,
+    record: Option<&'a Record<'a>>,
+    entries: EntryWriter,
+    records: Sha256,
+    outline: Outline,
+}
+
+impl<'a> Gathering<'a> {
+    /// Makes records of entries, on any thread.
+    fn recorder(&self) -> impl Fn(&Entry) -> Option<[u8; 32]> + Sync + use<'a> {
+        let (record, top) = (self.record, self.top);
+        move |entry| record.map(|record| record(entry, relative(top, &entry.path)))
+    }
+
+    fn recorded(&self, entry: &Entry) -> Option<[u8; 32]> {
+        self.recorder()(entry)
+    }
+
+    /// Takes the next entry.
+    fn take(&mut self, entry: &Entry, record: Option<[u8; 32]>) -> io::Result<()> {
+        if let Some(record) = record {
+            self.records.update(record);
+            self.outline.push(entry, &record);
+        }
+        self.entries.push(entry)
+    }
+
+    fn finish(self) -> io::Result<(Entries, Option<Sum>)> {
+        let sum = self.record.map(|_| Sum {
+            digest: self.records.finalize().into(),
+            outline: Arc::new(self.outline.finish()),
+        });
+        Ok((self.entries.finish()?, sum))
+    }
+}
+
+/// The one name of `dir` on the way to a literal path.
+fn only_name(top: &RelPath, dir: &RelPath, pattern: Option<&Pattern>) -> Option<Vec<u8>> {
+    let at = RelPath::new(relative(top, dir)).ok()?;
+    let pattern = pattern.filter(|pattern| !includes(pattern, &at))?;
+    pattern
+        .literal_prefix()
+        .get(at.components().count())
+        .cloned()
+}
+
 /// The bytes of `path` below `top`, without a leading slash.
 pub(crate) fn relative<'a>(top: &RelPath, path: &'a RelPath) -> &'a [u8] {
     let skip = if top.is_root() {
@@ -465,27 +554,9 @@ fn includes(pattern: &Pattern, dir: &RelPath) -> bool {
     !dir.is_root() && ends.into_iter().any(|end| pattern.matches(&bytes[..end]))
 }
 
-/// An error of a walk, with the path that a plain IO error does not carry.
-#[derive(Debug, thiserror::Error)]
-#[error("read {path}")]
-struct AtPath {
-    path: RelPath,
-    source: io::Error,
-}
-
-fn at_path(path: &RelPath, source: io::Error) -> io::Error {
-    io::Error::other(AtPath {
+fn read_error(path: &RelPath, source: io::Error) -> SelectError {
+    SelectError::Read {
         path: path.clone(),
         source,
-    })
-}
-
-fn read_error(top: &RelPath, error: io::Error) -> SelectError {
-    match error.downcast::<AtPath>() {
-        Ok(AtPath { path, source }) => SelectError::Read { path, source },
-        Err(source) => SelectError::Read {
-            path: top.clone(),
-            source,
-        },
     }
 }

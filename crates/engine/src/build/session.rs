@@ -58,8 +58,6 @@ pub(crate) struct Session<'e> {
     /// store has.
     pub(super) missed: Mutex<HashSet<CacheKey>>,
     checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
-    /// What is left of checksums whose selections were taken.
-    spent: Mutex<HashMap<(VertexIndex, usize), Inputs>>,
     tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
     /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
     read: HashSet<usize>,
@@ -138,7 +136,6 @@ impl<'e> Session<'e> {
             in_image: shipped(definition, targets),
             missed: Mutex::default(),
             checksums: Mutex::default(),
-            spent: Mutex::default(),
             tails: Mutex::default(),
             read,
         }
@@ -302,41 +299,8 @@ impl<'e> Session<'e> {
 
     /// What the key of an input was made of, if it was made in this build.
     pub(super) fn key_inputs(&self, index: VertexIndex, input: usize) -> Option<Inputs> {
-        if let Some(checksum) = self.known_checksum(index, input) {
-            return Some(checksum.inputs.clone());
-        }
-        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent.get(&(index, input)).cloned()
-    }
-
-    /// [`Session::selection`] for the one who needs it last: large ones are not copied.
-    pub(crate) fn take_selection(
-        &self,
-        index: VertexIndex,
-        input: usize,
-        of: &Handle,
-    ) -> Result<Selection, StepError> {
-        drop(self.checked(index, input, of)?);
-        let mut checksums = self
-            .checksums
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match checksums.remove(&(index, input)).map(Arc::try_unwrap) {
-            Some(Ok(checksum)) => {
-                drop(checksums);
-                let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-                spent.insert((index, input), checksum.inputs);
-                Ok(checksum.selection)
-            }
-            Some(Err(shared)) => {
-                checksums.insert((index, input), shared.clone());
-                Ok(shared.selection.clone())
-            }
-            None => {
-                drop(checksums);
-                self.selection(index, input, of)
-            }
-        }
+        // An account is a help: without it, a miss is explained less well.
+        self.known_checksum(index, input)?.inputs().ok()
     }
 
     /// What an input's selector selects, with the digests of its files.

@@ -94,11 +94,7 @@ impl Planner<'_, '_> {
             .get(input)
             .ok_or_else(|| StepError::refused("a copy names an input that is not there"))?;
         let view = self.session.view(handle)?;
-        let selection = if self.is_used_once(action.input) {
-            self.session.take_selection(self.index, input, handle)?
-        } else {
-            self.session.selection(self.index, input, handle)?
-        };
+        let selection = self.session.selection(self.index, input, handle)?;
         let archives = self.archives(action, &*view, &selection)?;
         Ok(copy::Copy {
             view,
@@ -113,19 +109,6 @@ impl Planner<'_, '_> {
             reset_owner: action.reset_owner,
             archives,
         })
-    }
-
-    /// Whether no other action copies from the same input: what was hashed for the key has to be
-    /// there for each of them.
-    fn is_used_once(&self, input: graph::InputIndex) -> bool {
-        let graph::Op::File(op) = &self.session.vertex(self.index).op else {
-            return false;
-        };
-        let copies = op
-            .actions
-            .iter()
-            .filter(|action| matches!(action, FileAction::Copy(copy) if copy.input == input));
-        copies.count() == 1
     }
 
     /// The matches that are archives and have to be extracted (rows C17, C18).

@@ -5,11 +5,13 @@
 //! the rest are one line each, with a digest of all that is in them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 
 use sha2::{Digest, Sha256};
 
-use crate::RelPath;
-use crate::select::Match;
+use crate::entries::Entry;
+use crate::select::{Match, Record, relative};
+use crate::{Kind, RelPath};
 
 /// Most lines of an account: about 16 KiB for paths of 50 bytes.
 pub const MAX_INPUTS: usize = 256;
@@ -97,57 +99,147 @@ fn by_path(inputs: &Inputs) -> BTreeMap<&RelPath, (bool, [u8; 8])> {
         .collect()
 }
 
-/// The account of `matches`, whose entries' records in order have these digests.
-pub(crate) fn summarise(matches: &[Match], records: &[[u8; 32]]) -> Inputs {
-    let mut rest = records;
-    // Entries to be opened: match, index of the entry, index behind the last one below it.
-    let mut closed: VecDeque<(&Match, &[[u8; 32]], usize, usize)> = VecDeque::new();
-    for one in matches {
-        let (own, later) = rest.split_at(one.entries.len());
-        closed.push_back((one, own, 0, own.len()));
-        rest = later;
+/// The directories of a match, as far as an account needs them: a few dozen bytes each.
+#[derive(Debug, Default)]
+pub(crate) struct Outline {
+    /// In order of the entries.
+    directories: Vec<Directory>,
+    /// Those that the last entry is in, with the digest of what came so far.
+    open: Vec<(usize, Sha256)>,
+}
+
+#[derive(Debug)]
+struct Directory {
+    /// The directory that it is in; the first is its own.
+    parent: usize,
+    /// How many entries are directly in it.
+    children: usize,
+    /// Of its own record, and of the records of itself and everything below.
+    digest: [u8; 8],
+    whole: [u8; 8],
+}
+
+impl Outline {
+    /// Takes the next entry.
+    pub(crate) fn push(&mut self, entry: &Entry, record: &[u8; 32]) {
+        self.close(entry.depth);
+        for (_, below) in &mut self.open {
+            below.update(record);
+        }
+        let parent = self.open.last().map_or(0, |(parent, _)| *parent);
+        if let Some(parent) = self.directories.get_mut(parent) {
+            parent.children += 1;
+        }
+        if entry.node.kind == Kind::Directory {
+            self.open
+                .push((self.directories.len(), Sha256::new_with_prefix(record)));
+            self.directories.push(Directory {
+                parent,
+                children: 0,
+                digest: short(record),
+                whole: [0; 8],
+            });
+        }
     }
+
+    /// There are no more.
+    pub(crate) fn finish(mut self) -> Outline {
+        self.close(0);
+        self
+    }
+
+    /// Leaves the directories at this depth and below.
+    fn close(&mut self, depth: usize) {
+        for (number, below) in self.open.drain(depth.min(self.open.len())..) {
+            self.directories[number].whole = short(&below.finalize().into());
+        }
+    }
+
+    /// For each directory, the numbers of those directly in it.
+    fn subdirectories(&self) -> Vec<Vec<usize>> {
+        let mut below = vec![Vec::new(); self.directories.len()];
+        for (number, directory) in self.directories.iter().enumerate().skip(1) {
+            below[directory.parent].push(number);
+        }
+        below
+    }
+}
+
+/// The account of `matches`, of whose entries `record` makes records.
+pub(crate) fn summarise(matches: &[Match], record: &Record<'_>) -> io::Result<Inputs> {
     let mut lines = Vec::new();
-    while let Some((one, own, at, end)) = closed.pop_front() {
-        let children = children(one, at, end);
-        let room = MAX_INPUTS.saturating_sub(lines.len() + closed.len() + 1);
-        let whole = !children.is_empty() && children.len() > room;
-        let digest = if whole {
-            merkle(&own[at..end])
-        } else {
-            own[at]
-        };
-        let path = one.entries[at].path.clone();
-        lines.push(Input {
-            path,
-            whole,
-            digest: short(&digest),
-        });
-        if !whole {
-            closed.extend(children.into_iter().map(|(from, to)| (one, own, from, to)));
+    for (one, opened) in matches.iter().zip(opened(matches)) {
+        let outline = one.sum.as_ref().map(|sum| &*sum.outline);
+        // Whether entries at each depth have lines, and the number of the next directory.
+        let (mut shown, mut next) = (vec![true], 0);
+        for entry in one.entries.iter() {
+            let entry = entry?;
+            shown.truncate(entry.depth + 1);
+            let is_shown = shown.last() == Some(&true);
+            let mut line = Input {
+                path: entry.path.clone(),
+                whole: false,
+                digest: [0; 8],
+            };
+            let directory = outline.and_then(|outline| outline.directories.get(next));
+            match directory.filter(|_| entry.node.kind == Kind::Directory) {
+                Some(directory) => {
+                    line.whole = !opened[next] && directory.children > 0;
+                    line.digest = match line.whole {
+                        true => directory.whole,
+                        false => directory.digest,
+                    };
+                    shown.push(is_shown && opened[next]);
+                    next += 1;
+                }
+                None if is_shown => {
+                    line.digest = short(&record(&entry, relative(&one.path, &entry.path)));
+                }
+                None => {}
+            }
+            if is_shown {
+                lines.push(line);
+            }
         }
     }
     lines.truncate(MAX_INPUTS);
     lines.sort_by(|a, b| a.path.cmp(&b.path));
-    Inputs(lines)
+    Ok(Inputs(lines))
 }
 
-/// Entries directly below entry `at`, each with where its own subtree ends.
-fn children(one: &Match, at: usize, end: usize) -> Vec<(usize, usize)> {
-    let depth = one.entries[at].depth + 1;
-    let starts: Vec<usize> = (at + 1..end)
-        .filter(|&i| one.entries[i].depth == depth)
+/// For each directory of each match, whether it is opened: level by level, while there is room.
+fn opened(matches: &[Match]) -> Vec<Vec<bool>> {
+    let outlines: Vec<_> = matches
+        .iter()
+        .map(|one| one.sum.as_ref().map(|sum| &*sum.outline))
         .collect();
-    let ends = starts.iter().skip(1).copied().chain([end]);
-    starts.iter().copied().zip(ends).collect()
-}
-
-fn merkle(records: &[[u8; 32]]) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for record in records {
-        digest.update(record);
+    let below: Vec<_> = outlines
+        .iter()
+        .map(|outline| outline.map_or_else(Vec::new, Outline::subdirectories))
+        .collect();
+    let mut opened: Vec<_> = below
+        .iter()
+        .map(|directories| vec![false; directories.len()])
+        .collect();
+    let mut lines = matches.len();
+    let mut closed: VecDeque<(usize, usize)> = below
+        .iter()
+        .enumerate()
+        .filter(|(_, directories)| !directories.is_empty())
+        .map(|(one, _)| (one, 0))
+        .collect();
+    while let Some((one, number)) = closed.pop_front() {
+        let Some(outline) = outlines[one] else {
+            continue;
+        };
+        let children = outline.directories[number].children;
+        if children <= MAX_INPUTS.saturating_sub(lines) {
+            opened[one][number] = true;
+            lines += children;
+            closed.extend(below[one][number].iter().map(|&child| (one, child)));
+        }
     }
-    digest.finalize().into()
+    opened
 }
 
 fn short(digest: &[u8; 32]) -> [u8; 8] {

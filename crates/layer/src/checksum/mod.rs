@@ -9,12 +9,13 @@
 //! | extended attributes that belong to an image | where in the tree the sources lie |
 //! | the name of a source that is no directory | name and metadata of a source directory |
 //!
-//! Every node has a record, and the key is the SHA-256 of a stream that holds the SHA-256 of each.
-//! Both are typed fields, variable ones behind their length as 64 bits little endian:
+//! Every node has a record, every match the SHA-256 of the SHA-256 of each, and the key is the
+//! SHA-256 of a stream that holds those. All are typed fields, variable ones behind their length as
+//! 64 bits little endian:
 //!
 //! ```text
-//! key:        "kiln content 1" naming(u8) matches(u64)
-//! per match:  name(bytes; empty for a directory or a mount) entries(u64) {digest of record(32)}
+//! key:        "kiln content 2" naming(u8) matches(u64)
+//! per match:  name(bytes; empty for a directory or a mount) entries(u64) digest of digests(32)
 //! record:     path(bytes) kind(u8) [mode(u32) uid(u32) gid(u32) xattrs(u64 {name value})]
 //!             file: size(u64) digest(32)   link: target(bytes)   device: major(u32) minor(u32)
 //! ```
@@ -23,25 +24,20 @@
 
 mod inputs;
 
-use std::collections::HashMap;
+use std::io;
 
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+pub(crate) use inputs::Outline;
 pub use inputs::{Difference, Input, Inputs, MAX_INPUTS, Nature, explain};
 
 use crate::chmod::ModeChange;
-use crate::select::{Entry, Naming, SelectError, Selection, Selector, select};
-use crate::{ContentDigest, Kind, LinkId, View};
+use crate::entries::Entry;
+use crate::select::{Naming, SelectError, Selection, Selector, select_with};
+use crate::{Kind, View};
 
 /// Changes whenever equal trees would get other keys.
-const VERSION: &[u8] = b"kiln content 1";
-
-/// Files are digested in runs of at least this many, so that neighbours share a thread.
-const RUN: usize = 8;
-
-/// Records are made in runs of at least this many: each takes well under a microsecond.
-const RECORDS: usize = 512;
+const VERSION: &[u8] = b"kiln content 2";
 
 /// Digest of the effect of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,76 +59,53 @@ pub struct Checksum {
     pub key: ContentKey,
     /// The selection with the digests of its files: files placed from it must still have them.
     pub selection: Selection,
-    /// What the key was made of, to explain a later miss.
-    pub inputs: Inputs,
+    effect: Effect,
 }
 
-/// Selects and hashes.
+/// Selects and hashes: the tree is read once, by all processors. Hard links are read once; what is
+/// empty is not, which spares sockets that count as empty files from being opened.
 ///
 /// # Errors
-/// As [`select`], and when a file cannot be read.
+/// As [`select`](crate::select::select), and when a file cannot be read.
 pub fn checksum(
     view: &dyn View,
     selector: &Selector,
     effect: &Effect,
 ) -> Result<Checksum, SelectError> {
-    let mut selection = select(view, selector)?;
-    digest_files(view, &mut selection)?;
-    let (key, inputs) = selection.key(effect);
+    let naming = selector.naming;
+    let record = |entry: &Entry, below: &[u8]| record(entry, below, naming, effect);
+    let selection = select_with(view, selector, Some(&record))?;
     Ok(Checksum {
-        key,
+        key: selection.key(),
         selection,
-        inputs,
+        effect: effect.clone(),
     })
 }
 
-/// Fills in the digests of all files, on all processors. Hard links are read once; what is empty
-/// is not, which spares sockets that count as empty files from being opened.
-fn digest_files(view: &dyn View, selection: &mut Selection) -> Result<(), SelectError> {
-    let mut wanted: Vec<&Entry> = Vec::new();
-    let mut names: HashMap<LinkId, usize> = HashMap::new();
-    // For each file in order, which of `wanted` has its digest.
-    let mut sources: Vec<usize> = Vec::new();
-    let all = selection.matches.iter().flat_map(|m| &m.entries);
-    for entry in all.filter(|e| has_bytes(e)) {
-        let source = entry.node.links.and_then(|id| names.get(&id).copied());
-        sources.push(source.unwrap_or_else(|| {
-            wanted.push(entry);
-            let at = wanted.len() - 1;
-            names.extend(entry.node.links.map(|id| (id, at)));
-            at
-        }));
+impl Checksum {
+    /// What the key was made of, to explain a later miss.
+    ///
+    /// # Errors
+    /// When the list of what was selected is in a temporary file that cannot be read.
+    pub fn inputs(&self) -> io::Result<Inputs> {
+        let naming = self.selection.naming;
+        let record = |entry: &Entry, below: &[u8]| record(entry, below, naming, &self.effect);
+        inputs::summarise(&self.selection.matches, &record)
     }
-    let digests: Vec<ContentDigest> = wanted
-        .into_par_iter()
-        .with_min_len(RUN)
-        .map(|entry| {
-            let digest = view.digest(&entry.path, &entry.node);
-            digest.map_err(|source| SelectError::Read {
-                path: entry.path.clone(),
-                source,
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    let mut sources = sources.into_iter();
-    let empty = ContentDigest(Sha256::digest(b"").into());
-    for entry in selection.matches.iter_mut().flat_map(|m| &mut m.entries) {
-        if has_bytes(entry) {
-            entry.digest = sources.next().map(|source| digests[source]);
-        } else if matches!(entry.node.kind, Kind::File { .. }) {
-            entry.digest = Some(empty);
-        }
-    }
-    Ok(())
 }
 
-fn has_bytes(entry: &Entry) -> bool {
-    matches!(entry.node.kind, Kind::File { size } if size > 0)
+/// The digest of an entry's record.
+fn record(entry: &Entry, below: &[u8], naming: Naming, effect: &Effect) -> [u8; 32] {
+    let is_dir = entry.node.kind == Kind::Directory;
+    let bare = entry.depth == 0 && is_dir && naming != Naming::Mount;
+    let mut fields = Fields::default();
+    fields.entry(below, entry, bare, effect);
+    Sha256::digest(&fields.0).into()
 }
 
 impl Selection {
     /// The key of a selection whose files are digested.
-    fn key(&self, effect: &Effect) -> (ContentKey, Inputs) {
+    fn key(&self) -> ContentKey {
         let mut key = Fields::default();
         key.raw(VERSION);
         key.raw(&[match self.naming {
@@ -141,24 +114,18 @@ impl Selection {
             Naming::Parents => 2,
         }]);
         key.number(self.matches.len() as u64);
-        let mut records = Vec::with_capacity(self.len());
         for one in &self.matches {
             let is_dir = one.node().kind == Kind::Directory;
             let named = self.naming != Naming::Mount && !is_dir;
             key.bytes(if named { &one.name } else { b"" });
             key.number(one.entries.len() as u64);
-            let record = |entry: &Entry| -> [u8; 32] {
-                let bare = entry.depth == 0 && is_dir && self.naming != Naming::Mount;
-                let mut fields = Fields::default();
-                fields.entry(one.below(entry), entry, bare, effect);
-                Sha256::digest(&fields.0).into()
-            };
-            let from = records.len();
-            records.par_extend(one.entries.par_iter().with_min_len(RECORDS).map(record));
-            records[from..].iter().for_each(|record| key.raw(record));
+            let sum = one
+                .sum
+                .as_ref()
+                .expect("keys are made of digested selections only");
+            key.raw(&sum.digest);
         }
-        let inputs = inputs::summarise(&self.matches, &records);
-        (ContentKey(Sha256::digest(&key.0).into()), inputs)
+        ContentKey(Sha256::digest(&key.0).into())
     }
 }
 

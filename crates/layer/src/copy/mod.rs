@@ -123,6 +123,14 @@ pub enum CopyError {
         /// Why.
         source: io::Error,
     },
+    /// The list of what was selected is in a temporary file that cannot be read.
+    #[error("read the list of what is below {path}")]
+    Sources {
+        /// Where in the sources.
+        path: RelPath,
+        /// Why.
+        source: io::Error,
+    },
     /// A file is in the way of a directory that is to be made or written into.
     #[error("make directory {path}: {obstacle} is not a directory")]
     NotADirectory {

@@ -1,14 +1,16 @@
 //! Where the nodes of a source go: `COPY`, `WORKDIR` and here-documents over the staged tree.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use super::archive;
 use super::staged::{Group, Put, SlotId, Staged, directory};
 use super::{Copy, CopyError, Mkdir, Mkfile, Target};
+use crate::entries::Entry;
 use crate::owner::Ids;
 use crate::resolve::{Links, ResolveError};
-use crate::select::{Entry, Match};
+use crate::select::Match;
 use crate::{Data, Kind, LinkId, Metadata, Node, RelPath, View};
 
 /// `COPY` and `ADD`.
@@ -149,8 +151,8 @@ impl Placing {
     /// A source that is no directory.
     fn single(&mut self, staged: &mut Staged, one: Match) -> Result<(), CopyError> {
         let (parent, name) = self.target.place(staged, &one.name, self.parents_owner)?;
-        for entry in one.entries {
-            self.node(staged, parent, &name, entry)?;
+        for entry in one.entries.iter() {
+            self.node(staged, parent, &name, listed(&one, entry)?)?;
         }
         Ok(())
     }
@@ -173,7 +175,8 @@ impl Placing {
         let time = one.node().metadata.mtime;
         // `parents[depth]` is the directory that entries of depth + 1 go into.
         let mut parents = vec![top];
-        for entry in one.entries.into_iter().skip(1) {
+        for entry in one.entries.iter().skip(1) {
+            let entry = listed(&one, entry)?;
             parents.truncate(entry.depth);
             let parent = parents[entry.depth - 1];
             let name = entry.path.name().unwrap_or_default().to_vec();
@@ -256,6 +259,14 @@ impl Placing {
         self.target.change_mode(&mut node);
         node
     }
+}
+
+/// An entry of a match's list.
+fn listed(one: &Match, entry: io::Result<Entry>) -> Result<Entry, CopyError> {
+    entry.map_err(|source| CopyError::Sources {
+        path: one.path.clone(),
+        source,
+    })
 }
 
 /// A directory takes another's metadata; attributes that only it has stay.

@@ -6,10 +6,13 @@
 //! the stamps are *older than the window* at the moment before they were taken (git's rule for
 //! racily clean entries, turned round: what is racy is not recorded, and read again next time).
 //!
-//! Let `T` be this machine's clock just before the file is opened, `c` its change time. A write
-//! after the opening gets a change time of at least `T` less one tick of the clock that stamps
-//! files, so `c + tick <= T` keeps the two apart. How long the tick is, and whether the clock is
-//! this machine's at all, depends on the file system:
+//! Let `T` be this machine's clock just before the stamps are taken, `c` the change time among
+//! them. The bytes are read after that, so every write before `T` is in them; a write after `T` gets
+//! a change time of at least `T` less one tick of the clock that stamps files, so `c + tick <= T`
+//! keeps the two apart. Writes between `T` and the end of the reading that move the stamps are seen
+//! by taking the stamps once more, of the open file: they are the same, inode and all, or the file
+//! is read again. So two `stat` around one reading are enough. How long the tick is, and whether the
+//! clock is this machine's at all, depends on the file system:
 //!
 //! | file system | window | why |
 //! |---|---|---|
@@ -23,48 +26,48 @@
 //! already may write to it again without a new stamp until the kernel has cleaned the page.
 //!
 //! ```text
-//! file   "kilnstat" · version u32 · CRC-32 of the rest u32 · count u64 · entries by path
-//! entry  path length u16 · path · device u64 · inode u64 · size u64 · mtime i64 u32 · ctime i64 u32
-//!        · has attributes u8 · SHA-256
+//! file       "kilnstat" · version u32 · blocks · directory · trailer
+//! block      entries by path, about 8 KiB of them
+//! entry      path length u16 · path · device u64 · inode u64 · size u64 · mtime i64 u32
+//!            · ctime i64 u32 · has attributes u8 · SHA-256
+//! directory  for each block: first path (length u16, bytes) · length u32 · entries u32 · CRC-32 u32
+//! trailer    position of the directory u64 · its CRC-32 u32
 //! ```
-//! Integers are little-endian. A file that is missing or damaged is an empty index, never an error.
+//! Integers are little-endian. A file that is missing or damaged is an empty index, never an error;
+//! a damaged block knows nothing.
 
-mod loaded;
+mod table;
 mod window;
 
-pub(crate) use window::Window;
+pub(crate) use window::Windows;
 
 use crate::{ContentDigest, RelPath, Time};
-use loaded::Loaded;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{PoisonError, RwLock};
 use sys::fs::Stat;
+use table::{Entry, Table};
+
+/// Entries that are learned before they go to a temporary file: a dozen megabytes of them.
+const LEARNED_MAX: usize = 1 << 16;
 
 /// The remembered digests of the files below one directory.
 #[derive(Debug)]
 pub struct StatIndex {
     file: PathBuf,
-    loaded: Loaded,
-    /// What was found out since; counts before `loaded`.
-    learned: RwLock<BTreeMap<Box<[u8]>, Learned>>,
-    changed: AtomicBool,
-    views: AtomicU32,
+    loaded: Option<Table>,
+    learned: RwLock<Learned>,
 }
 
-#[derive(Debug)]
+/// What was found out since; counts before what was loaded, and later before earlier.
+#[derive(Debug, Default)]
 struct Learned {
-    stamp: Stamp,
-    known: Known,
-    seen: AtomicU32,
+    entries: BTreeMap<Box<[u8]>, (Stamp, Known)>,
+    /// Those that were learned earlier.
+    earlier: Vec<Table>,
 }
-
-/// Tells the views that share an index apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ViewId(u32);
 
 /// What makes two sightings of a file the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,15 +88,12 @@ pub(crate) struct Known {
 }
 
 impl StatIndex {
-    /// Loads the index in `file`, which may be missing.
+    /// Opens the index in `file`, which may be missing.
     pub fn open(file: &Path) -> StatIndex {
-        let loaded = std::fs::read(file).ok().and_then(Loaded::new);
         StatIndex {
             file: file.to_owned(),
-            loaded: loaded.unwrap_or_default(),
+            loaded: File::open(file).ok().and_then(Table::open),
             learned: RwLock::default(),
-            changed: AtomicBool::new(false),
-            views: AtomicU32::new(1),
         }
     }
 
@@ -107,95 +107,110 @@ impl StatIndex {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self) -> io::Result<()> {
-        if !self.changed.swap(false, Ordering::Relaxed) {
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if learned.entries.is_empty() && learned.earlier.is_empty() {
             return Ok(());
         }
-        let bytes = self.encode();
+        let learned = std::mem::take(&mut *learned);
         let mut name = self.file.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.new", std::process::id()));
         let new = self.file.with_file_name(name);
-        let written = File::create(&new)
-            .and_then(|mut file| file.write_all(&bytes))
-            .and_then(|()| std::fs::rename(&new, &self.file));
-        written.inspect_err(|_| {
+        let write = || {
+            let mut out = BufWriter::with_capacity(256 * 1024, File::create(&new)?);
+            Table::write(self.merged(&learned), &mut out)?;
+            out.flush()?;
+            std::fs::rename(&new, &self.file)
+        };
+        write().inspect_err(|_| {
             // The error that matters is the one at hand.
             drop(std::fs::remove_file(&new));
         })
     }
 
-    /// A number for a view that is about to use this index.
-    pub(crate) fn new_view(&self) -> ViewId {
-        ViewId(self.views.fetch_add(1, Ordering::Relaxed))
+    /// What is known of the file at `path` if it still has `stamp`.
+    pub(crate) fn find(&self, path: &RelPath, stamp: &Stamp) -> Option<Known> {
+        let path = path.as_bytes();
+        let same = |found: (Stamp, Known)| (found.0 == *stamp).then_some(found.1);
+        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = learned.entries.get(path) {
+            return same(*found);
+        }
+        let tables = learned.earlier.iter().rev().chain(&self.loaded);
+        let mut found = tables.filter_map(|table| table.find(path, |known| known == stamp));
+        same(found.next()?)
     }
 
-    /// What is known of the file at `path` if it still has `stamp`. `view` has looked at it then.
-    pub(crate) fn find(&self, path: &RelPath, stamp: &Stamp, view: ViewId) -> Option<Known> {
-        self.with(path, |known_stamp, known, seen| {
-            (known_stamp == *stamp).then(|| {
-                if seen.load(Ordering::Relaxed) != view.0 {
-                    seen.store(view.0, Ordering::Relaxed);
-                }
-                known
-            })
-        })
-    }
-
-    /// The digest of the file at `path` if `view` has looked at it before.
-    pub(crate) fn seen(&self, path: &RelPath, view: ViewId) -> Option<ContentDigest> {
-        self.with(path, |_, known, seen| {
-            (seen.load(Ordering::Relaxed) == view.0).then_some(known.digest)
-        })
-    }
-
-    /// Remembers what `view` found out. The stamps were older than the window when the file was
-    /// opened.
-    pub(crate) fn learn(&self, path: &RelPath, stamp: Stamp, known: Known, view: ViewId) {
+    /// Remembers what was found out. The stamps were older than the window when they were taken.
+    pub(crate) fn learn(&self, path: &RelPath, stamp: Stamp, known: Known) {
         // The format's limit; the kernel's is far below.
         if path.as_bytes().len() > usize::from(u16::MAX) {
             return;
         }
-        let learned = Learned {
-            stamp,
-            known,
-            seen: AtomicU32::new(view.0),
-        };
-        let mut all = self.learned.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(path.as_bytes().into(), learned);
-        self.changed.store(true, Ordering::Relaxed);
-    }
-
-    fn with<T>(
-        &self,
-        path: &RelPath,
-        ask: impl FnOnce(Stamp, Known, &AtomicU32) -> Option<T>,
-    ) -> Option<T> {
-        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = learned.get(path.as_bytes()) {
-            return ask(entry.stamp, entry.known, &entry.seen);
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        learned
+            .entries
+            .insert(path.as_bytes().into(), (stamp, known));
+        if learned.entries.len() >= LEARNED_MAX {
+            let entries = std::mem::take(&mut learned.entries);
+            // Without room for them, they are found out again next time.
+            learned.earlier.extend(put_aside(&entries).ok().flatten());
         }
-        drop(learned);
-        let entry = self.loaded.find(path.as_bytes())?;
-        ask(entry.stamp, entry.known, entry.seen)
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
-        let used = learned.len() + self.loaded.iter().filter(|entry| entry.is_used()).count();
-        let keep_unused = self.loaded.len() <= used * 2;
-        let mut all: BTreeMap<&[u8], (Stamp, Known)> = self
-            .loaded
-            .iter()
-            .filter(|entry| keep_unused || entry.is_used())
-            .map(|entry| (entry.path, (entry.stamp, entry.known)))
-            .collect();
-        all.extend(
-            learned
-                .iter()
-                .map(|(path, entry)| (&**path, (entry.stamp, entry.known))),
-        );
-        let entries = all.into_iter();
-        loaded::encode(entries.map(|(path, (stamp, known))| (path, stamp, known)))
+    /// All entries that are to be kept, sorted by path.
+    fn merged<'a>(&'a self, learned: &'a Learned) -> impl Iterator<Item = Entry> + 'a {
+        let earlier = &learned.earlier;
+        let loaded = self.loaded.as_ref();
+        let used = learned.entries.len()
+            + earlier.iter().map(Table::len).sum::<usize>()
+            + loaded.map_or(0, Table::used);
+        let keep_unused = loaded.map_or(0, Table::len) <= used * 2;
+        let entries = listed(&learned.entries);
+        let mut sources: Vec<Box<dyn Iterator<Item = Entry> + 'a>> = vec![Box::new(entries)];
+        for table in earlier.iter().rev() {
+            sources.push(Box::new(table.iter()));
+        }
+        let kept = loaded.into_iter().flat_map(Table::iter);
+        sources.push(Box::new(
+            kept.filter(move |entry| keep_unused || entry.used),
+        ));
+        merge(sources)
     }
+}
+
+fn listed(entries: &BTreeMap<Box<[u8]>, (Stamp, Known)>) -> impl Iterator<Item = Entry> {
+    entries.iter().map(|(path, &(stamp, known))| Entry {
+        path: path.to_vec(),
+        stamp,
+        known,
+        used: true,
+    })
+}
+
+fn put_aside(entries: &BTreeMap<Box<[u8]>, (Stamp, Known)>) -> io::Result<Option<Table>> {
+    let file = sys::fs::unnamed_file(&std::env::temp_dir())?;
+    let mut out = BufWriter::with_capacity(256 * 1024, &file);
+    Table::write(listed(entries), &mut out)?;
+    out.flush()?;
+    drop(out);
+    Ok(Table::open(file))
+}
+
+/// Merges sorted lists into one. Of equal paths, the one of the first list counts.
+fn merge<'a>(
+    sources: Vec<Box<dyn Iterator<Item = Entry> + 'a>>,
+) -> impl Iterator<Item = Entry> + 'a {
+    let mut sources: Vec<_> = sources.into_iter().map(Iterator::peekable).collect();
+    std::iter::from_fn(move || {
+        let heads = sources.iter_mut().filter_map(|source| source.peek());
+        let path = heads.map(|entry| &entry.path).min()?.clone();
+        let mut heads = sources
+            .iter_mut()
+            .filter_map(|source| source.next_if(|entry| entry.path == path));
+        let first = heads.next();
+        heads.for_each(drop);
+        first
+    })
 }
 
 impl Stamp {
@@ -245,40 +260,73 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("index");
         let index = StatIndex::open(&file);
-        let view = index.new_view();
         for &(name, inode) in files {
-            index.learn(&path(name), stamp(inode), known(inode as u8), view);
+            index.learn(&path(name), stamp(inode), known(inode as u8));
         }
         index.save().unwrap();
         let index = StatIndex::open(&file);
         (directory, index)
     }
 
-    #[test]
-    fn what_was_learned_is_known_after_loading() {
-        let (_directory, index) = reloaded(&[("b", 2), ("a/x", 1), ("a", 3)]);
-        let view = index.new_view();
-        assert_eq!(index.find(&path("a/x"), &stamp(1), view), Some(known(1)));
-        assert_eq!(index.find(&path("b"), &stamp(2), view), Some(known(2)));
-        assert_eq!(index.find(&path("b"), &stamp(3), view), None);
-        assert_eq!(index.find(&path("c"), &stamp(2), view), None);
+    fn paths(index: &StatIndex) -> Vec<String> {
+        let entries = index.loaded.iter().flat_map(Table::iter);
+        entries
+            .map(|entry| String::from_utf8(entry.path).unwrap())
+            .collect()
     }
 
     #[test]
-    fn a_view_answers_without_looking_only_for_what_it_saw() {
-        let (_directory, index) = reloaded(&[("a", 1)]);
-        let (one, two) = (index.new_view(), index.new_view());
-        assert_eq!(index.seen(&path("a"), one), None);
-        index.find(&path("a"), &stamp(1), one).unwrap();
-        assert_eq!(index.seen(&path("a"), one), Some(known(1).digest));
-        assert_eq!(index.seen(&path("a"), two), None);
+    fn what_was_learned_is_known_after_loading() {
+        let (_directory, index) = reloaded(&[("b", 2), ("a/x", 1), ("a", 3)]);
+        assert_eq!(index.find(&path("a/x"), &stamp(1)), Some(known(1)));
+        assert_eq!(index.find(&path("b"), &stamp(2)), Some(known(2)));
+        assert_eq!(index.find(&path("b"), &stamp(3)), None);
+        assert_eq!(index.find(&path("c"), &stamp(2)), None);
+    }
+
+    #[test]
+    fn what_was_learned_last_counts() {
+        let (_directory, index) = reloaded(&[("a", 1), ("b", 2)]);
+        index.learn(&path("a"), stamp(5), known(5));
+        assert_eq!(index.find(&path("a"), &stamp(5)), Some(known(5)));
+        assert_eq!(index.find(&path("a"), &stamp(1)), None);
+        index.save().unwrap();
+        let index = StatIndex::open(&index.file);
+        assert_eq!(index.find(&path("a"), &stamp(5)), Some(known(5)));
+        assert_eq!(paths(&index), ["a", "b"]);
+    }
+
+    #[test]
+    fn many_entries_are_found_before_and_after_saving() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("index");
+        let index = StatIndex::open(&file);
+        let count = 2 * LEARNED_MAX as u64 + 1000;
+        let name = |number: u64| path(&format!("{}/{number}", number % 100));
+        for number in 0..count {
+            index.learn(&name(number), stamp(number), known(number as u8));
+        }
+        let check = |index: &StatIndex| {
+            for number in (0..count).step_by(997) {
+                let found = index.find(&name(number), &stamp(number));
+                assert_eq!(found, Some(known(number as u8)), "{number}");
+            }
+        };
+        check(&index);
+        assert_eq!(index.learned.read().unwrap().earlier.len(), 2);
+        index.save().unwrap();
+        let index = StatIndex::open(&file);
+        check(&index);
+        let paths = paths(&index);
+        assert_eq!(paths.len() as u64, count);
+        assert!(paths.is_sorted());
     }
 
     #[test]
     fn nothing_learned_nothing_written() {
         let (_directory, index) = reloaded(&[("a", 1)]);
         std::fs::remove_file(&index.file).unwrap();
-        index.find(&path("a"), &stamp(1), index.new_view()).unwrap();
+        index.find(&path("a"), &stamp(1)).unwrap();
         index.save().unwrap();
         assert!(!index.file.exists());
     }
@@ -286,11 +334,19 @@ mod tests {
     #[test]
     fn entries_out_of_use_go_when_too_few_are_in_use() {
         let (_directory, index) = reloaded(&[("a", 1), ("b", 2), ("c", 3)]);
-        index.learn(&path("d"), stamp(4), known(4), index.new_view());
+        index.learn(&path("d"), stamp(4), known(4));
         index.save().unwrap();
-        let index = StatIndex::open(&index.file);
-        let left: Vec<_> = index.loaded.iter().map(|entry| entry.path).collect();
-        assert_eq!(left, [b"d"]);
+        assert_eq!(paths(&StatIndex::open(&index.file)), ["d"]);
+    }
+
+    #[test]
+    fn entries_in_use_stay() {
+        let (_directory, index) = reloaded(&[("a", 1), ("b", 2), ("c", 3)]);
+        index.find(&path("b"), &stamp(2)).unwrap();
+        index.find(&path("c"), &stamp(9));
+        index.learn(&path("d"), stamp(4), known(4));
+        index.save().unwrap();
+        assert_eq!(paths(&StatIndex::open(&index.file)), ["a", "b", "c", "d"]);
     }
 
     #[test]
@@ -302,7 +358,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_files_are_empty_indexes(at in 0usize..250, byte: u8, cut: bool) {
+        fn damaged_files_never_lie(at in 0usize..400, byte: u8, cut: bool) {
             let (_directory, index) = reloaded(&[("a", 1), ("b", 2)]);
             let whole = std::fs::read(&index.file).unwrap();
             let at = at % whole.len();
@@ -311,8 +367,9 @@ mod tests {
             damaged.truncate(if cut { at } else { whole.len() });
             std::fs::write(&index.file, &damaged).unwrap();
             let again = StatIndex::open(&index.file);
-            let expect = if damaged == whole { 2 } else { 0 };
-            prop_assert_eq!(again.loaded.len(), expect);
+            let found = again.find(&path("a"), &stamp(1));
+            let expect = (damaged == whole).then(|| known(1));
+            prop_assert_eq!(found, expect);
         }
     }
 }

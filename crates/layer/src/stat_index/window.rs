@@ -5,6 +5,27 @@ use super::Stamp;
 use crate::Time;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::{PoisonError, RwLock};
+
+/// The windows of the devices that files were seen on. A device does not change its file system
+/// while a view looks at it.
+#[derive(Debug, Default)]
+pub(crate) struct Windows(RwLock<Vec<(u64, Window)>>);
+
+impl Windows {
+    /// The window of the file system that `file` is on, which is `device`.
+    pub(crate) fn of(&self, device: u64, file: impl AsFd) -> io::Result<Window> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, window)) = known.iter().find(|(known, _)| *known == device) {
+            return Ok(*window);
+        }
+        drop(known);
+        let window = Window::of(file)?;
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.push((device, window));
+        Ok(window)
+    }
+}
 
 /// How old stamps must be on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +40,7 @@ pub(crate) enum Window {
 
 impl Window {
     /// The window of the file system that `file` is on.
-    pub(crate) fn of(file: impl AsFd) -> io::Result<Window> {
+    fn of(file: impl AsFd) -> io::Result<Window> {
         Ok(Window::of_type(sys::fs::fstatfs(file)?.f_type as u32))
     }
 

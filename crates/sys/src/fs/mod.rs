@@ -14,7 +14,7 @@ mod xattr;
 pub use data::{Copied, Segment, clone_file, copy_range, segments};
 pub use directory::{Entry, read_dir};
 pub use node::{make_device, make_fifo, make_socket, set_owner, set_permissions, set_times};
-pub use open::{open_beneath, open_in_root, reopen};
+pub use open::{open_beneath, open_in_root, reopen, unnamed_file};
 pub use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, MemfdFlags, Mode, OFlags, RenameFlags,
     ResolveFlags, SealFlags, StatFs, fallocate, fcntl_add_seals, fdatasync, flock, fstatfs, fsync,

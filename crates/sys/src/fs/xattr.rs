@@ -1,7 +1,8 @@
 //! Extended attributes of an inode that is named by directory and name, or by descriptor.
 //!
 //! The kernel refuses `fgetxattr` on `O_PATH` descriptors and has no `*at` calls before 6.13, so
-//! the calls go through `/proc/self/fd`, where the last component is never followed.
+//! most calls go through `/proc/self/fd`, where the last component is never followed. A file that
+//! is open for reading or writing needs no path.
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -14,6 +15,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub enum Target<'a> {
     /// The inode behind a descriptor, which may be an `O_PATH` one, even of a symbolic link.
     Fd(BorrowedFd<'a>),
+    /// The inode behind a descriptor that is no `O_PATH` one: quicker.
+    File(BorrowedFd<'a>),
     /// The name (one component) in a directory; a symbolic link is not followed.
     Name(BorrowedFd<'a>, &'a [u8]),
 }
@@ -22,7 +25,9 @@ impl Target<'_> {
     fn path(self) -> io::Result<CString> {
         let mut path = b"/proc/self/fd/".to_vec();
         match self {
-            Target::Fd(fd) => path.extend_from_slice(fd.as_raw_fd().to_string().as_bytes()),
+            Target::Fd(fd) | Target::File(fd) => {
+                path.extend_from_slice(fd.as_raw_fd().to_string().as_bytes());
+            }
             Target::Name(dir, name) => {
                 if name.is_empty() || name.contains(&b'/') || name == b"." || name == b".." {
                     return Err(Errno::INVAL.into());
@@ -37,7 +42,7 @@ impl Target<'_> {
 
     /// Whether the path's last component is the kernel's own link, which must be followed.
     fn follows(self) -> bool {
-        matches!(self, Target::Fd(_))
+        !matches!(self, Target::Name(..))
     }
 }
 
@@ -47,11 +52,17 @@ impl Target<'_> {
 /// # Errors
 /// The errno of `listxattr(2)` other than `EOPNOTSUPP`.
 pub fn list_xattrs(target: Target<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let path = target.path()?;
-    let names = fill(|buffer| match target.follows() {
-        true => rustix::fs::listxattr(&path, buffer),
-        false => rustix::fs::llistxattr(&path, buffer),
-    });
+    let names = match target {
+        Target::File(fd) => fill(|buffer| rustix::fs::flistxattr(fd, buffer)),
+        Target::Fd(_) => {
+            let path = target.path()?;
+            fill(|buffer| rustix::fs::listxattr(&path, buffer))
+        }
+        Target::Name(..) => {
+            let path = target.path()?;
+            fill(|buffer| rustix::fs::llistxattr(&path, buffer))
+        }
+    };
     match names {
         Ok(names) => Ok(names
             .split(|&byte| byte == 0)
