@@ -101,13 +101,13 @@ impl World {
             Action::Execute { vertex, .. } => (vertex, None),
             _ => return None,
         };
-        let inputs = plan.vertices[vertex.0].inputs.iter().enumerate();
-        let lost = |&(n, input): &(usize, &PlanInput)| {
-            only.is_none_or(|only| only == n)
-                && matches!(solver.status(input.vertex), Some(Status::Found(_)))
-                && self.lost.contains(&input.vertex.0)
+        let inputs = &plan.vertices[vertex.0].inputs;
+        let lost = |&n: &usize| {
+            let of = inputs[n].vertex;
+            self.lost.contains(&of.0) && matches!(solver.status(of), Some(Status::Found(_)))
         };
-        let (input, _) = inputs.into_iter().find(lost)?;
+        let mut asked = only.map_or(0..inputs.len(), |only| only..only + 1);
+        let input = asked.find(lost)?;
         Some(Event::InputLost { vertex, input })
     }
 
