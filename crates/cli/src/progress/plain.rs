@@ -42,6 +42,10 @@ pub(super) fn lines(state: &State, event: &Event, explain: bool) -> Vec<String> 
 
 /// Why a step was not in the cache, in words.
 pub(super) fn miss(reason: &MissReason) -> String {
+    let value = |value: &str| match value {
+        "" => String::new(),
+        value => format!(" ({value})"),
+    };
     match reason {
         MissReason::Never => "not in the cache: it never ran here".to_string(),
         MissReason::NotAsked => "the cache was not asked (--no-cache)".to_string(),
@@ -53,8 +57,8 @@ pub(super) fn miss(reason: &MissReason) -> String {
                     (Some(before), Some(after)) => {
                         format!("{} changed ({before} → {after})", input.name)
                     }
-                    (None, Some(_)) => format!("{} is new", input.name),
-                    (Some(_), None) => format!("{} is gone", input.name),
+                    (None, Some(after)) => format!("{} is new{}", input.name, value(after)),
+                    (Some(before), None) => format!("{} is gone{}", input.name, value(before)),
                     (None, None) => format!("{} changed", input.name),
                 })
                 .collect();

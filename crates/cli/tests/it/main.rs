@@ -17,6 +17,7 @@ mod exports;
 mod ignore;
 mod images;
 mod input;
+mod keys;
 mod language;
 mod messages;
 mod mounts;

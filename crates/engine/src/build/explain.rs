@@ -139,31 +139,75 @@ fn changed_input(change: InputChange) -> ChangedInput {
     }
 }
 
-/// What an operation's key is made of, in the words of the Dockerfile.
+/// What an operation's key is made of, in the words of the Dockerfile and the command line.
 fn op_inputs(op: &Op) -> Vec<(String, String)> {
     let mut list = Vec::new();
     if let Op::Exec(exec) = op {
-        let command = match exec.args.as_slice() {
-            [_, flag, script] if flag == "-c" => script.clone(),
-            args => args.join(" "),
-        };
-        list.push(("command".to_string(), shortened(command)));
+        match exec.args.as_slice() {
+            [shell @ .., flag, script] if flag == "-c" => {
+                list.push(("SHELL".to_string(), shortened(shell.join(" "))));
+                list.push(("command".to_string(), shortened(script.clone())));
+            }
+            args => list.push(("command".to_string(), shortened(format!("{args:?}")))),
+        }
     }
     for (name, value) in graph::op_inputs_for_explain(op) {
-        let name = match name.as_str() {
-            "op" => "instruction".into(),
-            "cwd" => "WORKDIR".into(),
-            "user" => "USER".into(),
-            "script.body" => "the here-document".into(),
-            _ if matches!(op, Op::Exec(_)) && name.starts_with("args[") => continue,
-            _ => match name.strip_prefix("env.") {
-                Some(variable) => format!("variable {variable}"),
-                None => name,
-            },
-        };
-        list.push((name, shortened(value)));
+        if !name.starts_with("args[") {
+            list.push((in_words(&name), shortened(value)));
+        }
     }
     list
+}
+
+/// The name of a part of an operation as its writer knows it.
+fn in_words(name: &str) -> String {
+    match name {
+        "op" => return "instruction".into(),
+        "cwd" => return "WORKDIR".into(),
+        "user" => return "USER".into(),
+        "script.body" => return "the here-document".into(),
+        "network" | "security" | "hostname" | "platform" => return format!("--{name}"),
+        "limits.shm_size" => return "--shm-size".into(),
+        "limits.cgroup_parent" => return "--cgroup-parent".into(),
+        _ => {}
+    }
+    if let Some(variable) = name.strip_prefix("env.") {
+        return format!("variable {variable}");
+    }
+    let numbered = |list: &str| {
+        let (index, part) = name
+            .strip_prefix(list)?
+            .strip_prefix('[')?
+            .split_once(']')?;
+        let index: usize = index.parse().ok()?;
+        Some((index, part.trim_start_matches('.')))
+    };
+    // The second one, and those after it, say which they are.
+    let which = |index: usize, text: String| match index {
+        0 => text,
+        _ => format!("{text} ({})", index + 1),
+    };
+    if let Some((index, part)) = numbered("actions") {
+        let text = match part {
+            "owner.user" => "user of --chown",
+            "owner.group" => "group of --chown",
+            "mode" => "--chmod",
+            "dest" | "path" => "destination",
+            "data" => "the here-document",
+            other => other,
+        };
+        return which(index, text.to_string());
+    }
+    if let Some((index, part)) = numbered("mounts") {
+        return which(index, format!("{part} of --mount"));
+    }
+    if let Some((index, _)) = numbered("extra_hosts") {
+        return which(index, "name of --add-host".into());
+    }
+    if let Some((index, part)) = numbered("limits.ulimits") {
+        return which(index, format!("{part} of --ulimit"));
+    }
+    name.to_string()
 }
 
 /// What tells a step from others across builds: its text in its stage, or else its place there.
@@ -186,11 +230,23 @@ fn identities(session: &Session<'_>, index: VertexIndex) -> [CacheKey; 2] {
     ]
 }
 
+/// A value on one line, of bounded length.
 fn shortened(value: String) -> String {
+    let escaped = |text: &str| {
+        let mut line = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                c if c.is_control() => line.extend(c.escape_default()),
+                c => line.push(c),
+            }
+        }
+        line
+    };
     if value.chars().count() <= LONGEST {
-        return value;
+        return escaped(&value);
     }
     let start: String = value.chars().take(LONGEST / 2).collect();
+    let start = escaped(&start);
     format!("{start}… ({})", &oci::Digest::sha256(&value).hex()[..16])
 }
 
