@@ -116,6 +116,7 @@ fn empty_state(platform: Platform) -> State {
         env: Environment::new(),
         args: Environment::new(),
         workdir: "/".into(),
+        workdir_set: false,
         user: "".into(),
         shell: Arc::from(Vec::new()),
         platform,

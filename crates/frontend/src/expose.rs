@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use dockerfile::lint::Rule;
 use dockerfile::{Diagnostic, Word};
 
 use crate::gofmt;
@@ -21,9 +22,17 @@ impl StageLowering<'_, '_> {
             let expanded = word.expand_words(&Variables(&self.state.env), escape);
             let expanded = expanded.map_err(|error| expand_error(&error))?;
             self.check_uses(&expanded.uses);
+            let mut odd = Vec::new();
             for spec in &expanded.words {
                 let list = parse(spec)
                     .map_err(|message| Diagnostic::error("port", word.span(), message))?;
+                // A variable may hold any number of ports; one of each kind is enough.
+                for finding in check(spec, word) {
+                    if !odd.contains(&finding.code) {
+                        odd.push(finding.code);
+                        self.report(finding);
+                    }
+                }
                 self.lowerer.ports += list.len();
                 if self.lowerer.ports > MAX_PORTS {
                     let message = format!("more than {MAX_PORTS} ports are exposed");
@@ -37,6 +46,28 @@ impl StageLowering<'_, '_> {
             .extend(ports.into_iter().map(ConfigChange::Port));
         Ok(())
     }
+}
+
+/// What is odd about a port that can be read.
+fn check(spec: &str, word: &Word) -> impl Iterator<Item = Diagnostic> {
+    let (ports, protocol) = spec.split_once('/').unwrap_or((spec, ""));
+    let lower = protocol.to_ascii_lowercase();
+    let casing = (lower != protocol).then(|| {
+        let message =
+            format!("defined protocol '{spec}' in EXPOSE instruction should be lowercase");
+        Diagnostic::check(Rule::ExposeProtoCasing, word.span(), message)
+            .with_help(format!("write `{ports}/{lower}`"))
+    });
+    let format = ports.rsplit_once(':').map(|(_, container)| {
+        let message = format!(
+            "EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'"
+        );
+        let slash = if lower.is_empty() { "" } else { "/" };
+        Diagnostic::check(Rule::ExposeInvalidFormat, word.span(), message)
+            .with_note("EXPOSE publishes nothing; only the container's port is kept")
+            .with_help(format!("write `{container}{slash}{lower}`"))
+    });
+    casing.into_iter().chain(format)
 }
 
 /// The ports of `[[ip:][host]:]port[-port][/protocol]`, each with its protocol.

@@ -1,4 +1,4 @@
-//! History texts in the form that BuildKit, a Go program, writes them in: `%q`, `%v` and
+//! History texts in the form that BuildKit, a Go program, writes them in: `%q`, `%v`, `%+v` and
 //! durations. Tools compare and parse these texts, so they are kept to the letter (row Y4).
 
 use std::fmt::Write as _;
@@ -16,41 +16,34 @@ pub(crate) fn plain_list(items: &[String]) -> String {
     format!("[{}]", items.join(" "))
 }
 
-/// A pointer to a health check as `%q` prints it, its number a character:
-/// `&{["CMD" "x"] "30s" "0s" "0s" "0s" '\x03'}`.
+/// A health check as `%+v` prints it:
+/// `{Test:[CMD x] Interval:30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:3}`.
 pub(crate) fn healthcheck(check: &Healthcheck) -> String {
-    let retries = u32::try_from(check.retries).ok().and_then(char::from_u32);
     format!(
-        "&{{{} \"{}\" \"{}\" \"{}\" \"{}\" {}}}",
-        quoted_list(&check.test),
+        "{{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        plain_list(&check.test),
         duration(check.interval),
         duration(check.timeout),
         duration(check.start_period),
         duration(check.start_interval),
-        quoted_character(retries.unwrap_or(char::REPLACEMENT_CHARACTER)),
+        check.retries,
     )
-}
-
-fn quoted_character(character: char) -> String {
-    let mut out = String::from('\'');
-    escape(character, '\'', &mut out);
-    out.push('\'');
-    out
 }
 
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {
-        escape(character, '"', &mut out);
+        escape(character, &mut out);
     }
     out.push('"');
     out
 }
 
-/// Writes one character as it stands between quotes of the given kind.
-fn escape(character: char, quote: char, out: &mut String) {
+/// Writes one character as it stands between double quotes.
+fn escape(character: char, out: &mut String) {
     match character {
+        '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
         '\x07' => out.push_str("\\a"),
         '\x08' => out.push_str("\\b"),
@@ -59,7 +52,6 @@ fn escape(character: char, quote: char, out: &mut String) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         '\x0b' => out.push_str("\\v"),
-        character if character == quote => out.extend(['\\', quote]),
         character if is_printable(character) => out.push(character),
         character => {
             let code = u32::from(character);
@@ -143,25 +135,16 @@ mod tests {
 
     #[test]
     fn health_checks_read_like_go() {
-        let check = |retries| {
-            healthcheck(&Healthcheck {
-                test: vec!["CMD-SHELL".to_owned(), "a \"b\"".to_owned()],
-                interval: 300_000_000_000,
-                timeout: 3_000_000_000,
-                retries,
-                ..Healthcheck::default()
-            })
+        let check = Healthcheck {
+            test: vec!["CMD-SHELL".to_owned(), "a \"b\"".to_owned()],
+            interval: 300_000_000_000,
+            timeout: 3_000_000_000,
+            retries: 3,
+            ..Healthcheck::default()
         };
-        let text = r#"&{["CMD-SHELL" "a \"b\""] "5m0s" "3s" "0s" "0s" "#;
-        for (retries, character) in [
-            (3, r"'\x03'"),
-            (10, r"'\n'"),
-            (34, "'\"'"),
-            (39, r"'\''"),
-            (50, "'2'"),
-        ] {
-            assert_eq!(check(retries), format!("{text}{character}}}"));
-        }
+        let text = "{Test:[CMD-SHELL a \"b\"] Interval:5m0s Timeout:3s StartPeriod:0s \
+                    StartInterval:0s Retries:3}";
+        assert_eq!(healthcheck(&check), text);
     }
 
     #[test]

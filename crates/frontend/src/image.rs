@@ -31,9 +31,9 @@ pub(crate) enum ConfigChange {
     Author(String),
 }
 
-/// The template of the image that `target` is.
+/// The template of the image that `target` is, which takes over what its stages say of it.
 pub(crate) fn template(
-    outputs: &[Option<StageOutput>],
+    outputs: Vec<Option<StageOutput>>,
     target: usize,
     request: &LowerRequest,
 ) -> ImageTemplate {
@@ -41,22 +41,22 @@ pub(crate) fn template(
     let base: Option<Arc<ImageConfig>> = chain.first().and_then(|root| root.base.clone());
     let mut fold = Fold::new(base.as_deref());
     let mut history: Vec<HistoryEntry> = Vec::new();
-    for stage in &chain {
+    let platform = chain.last().map_or_else(
+        || request.target_platform().clone(),
+        |stage| image_platform(&stage.state.platform, base.as_deref(), request),
+    );
+    for stage in chain {
         // A base's triggers have run and are not inherited further.
         fold.config.on_build.clear();
-        for change in &stage.changes {
+        for change in stage.changes {
             fold.apply(change);
         }
-        history.extend(stage.history.iter().cloned());
+        history.extend(stage.history);
     }
     let Fold {
         mut config, author, ..
     } = fold;
     config.labels.extend(request.labels.clone());
-    let platform = chain.last().map_or_else(
-        || request.target_platform().clone(),
-        |stage| image_platform(&stage.state.platform, base.as_deref(), request),
-    );
     ImageTemplate {
         platform,
         author,
@@ -67,10 +67,13 @@ pub(crate) fn template(
 }
 
 /// The stages from the one that has no stage below it up to `target`.
-fn chain(outputs: &[Option<StageOutput>], target: usize) -> Vec<&StageOutput> {
-    let stage = |index: usize| outputs.get(index).and_then(Option::as_ref);
-    let mut chain: Vec<&StageOutput> =
-        std::iter::successors(stage(target), |output| output.parent.and_then(stage)).collect();
+fn chain(mut outputs: Vec<Option<StageOutput>>, target: usize) -> Vec<StageOutput> {
+    let mut chain = Vec::new();
+    let mut next = Some(target);
+    while let Some(stage) = next.and_then(|index| outputs.get_mut(index)?.take()) {
+        next = stage.parent;
+        chain.push(stage);
+    }
     chain.reverse();
     chain
 }
@@ -121,9 +124,9 @@ impl Fold {
         }
     }
 
-    fn apply(&mut self, change: &ConfigChange) {
+    fn apply(&mut self, change: ConfigChange) {
         let config = &mut self.config;
-        match change.clone() {
+        match change {
             ConfigChange::Env(name, value) => self.set_env(name, &value),
             ConfigChange::Label(name, value) => {
                 config.labels.insert(name, value);

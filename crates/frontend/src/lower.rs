@@ -152,7 +152,7 @@ impl<'a> Lowerer<'a> {
         let outline = self.outline(reach);
         let target = self.plan.target;
         let edge: Option<Edge> = self.outputs[target].as_ref().and_then(|out| out.state.edge);
-        let image = image::template(&self.outputs, target, self.request);
+        let image = image::template(self.outputs, target, self.request);
         let diagnostics = in_order(self.file, self.diagnostics);
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(LowerError { diagnostics });

@@ -4,6 +4,7 @@
 use dockerfile::ast::{
     Arg, Healthcheck, Instruction, InstructionKind, KeyValues, OnBuild, ShellOrExec,
 };
+use dockerfile::lint::Rule;
 use dockerfile::{Diagnostic, Word};
 use graph::{FileAction, FileOp, Input, InputIndex, Mkdir, Op};
 
@@ -248,6 +249,7 @@ impl StageLowering<'_, '_> {
 
     fn workdir(&mut self, instruction: &Instruction, word: &Word) -> Result<(), Diagnostic> {
         let written = self.expand(word)?;
+        self.check_relative(word, &written);
         let path = resolve(&self.state.workdir, &written);
         let meta = self.step_meta(instruction);
         let created_by = format!("WORKDIR {path}");
@@ -272,6 +274,23 @@ impl StageLowering<'_, '_> {
         let edge = self.add(op, inputs, meta);
         self.commit_layer(edge, created_by);
         Ok(())
+    }
+
+    /// Reports a relative path whose meaning depends on the base image. Only that of the first
+    /// `WORKDIR` above it does: the others are relative to that one.
+    fn check_relative(&mut self, word: &Word, path: &str) {
+        let first = !std::mem::replace(&mut self.state.workdir_set, true);
+        let known = self.state.settled || !word.text().contains('$');
+        if !first || !known || path.starts_with('/') {
+            return;
+        }
+        let message = format!(
+            "relative workdir {path:?} can have unexpected results if the base image changes"
+        );
+        let finding = Diagnostic::check(Rule::WorkdirRelativePath, word.span(), message);
+        self.report(finding.with_help(format!(
+            "write an absolute path, for example `WORKDIR /{path}`"
+        )));
     }
 }
 

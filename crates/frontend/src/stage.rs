@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) args: Environment,
     /// Absolute and clean.
     pub(crate) workdir: Arc<str>,
+    /// This file has set a `WORKDIR` already, here or in a stage below.
+    pub(crate) workdir_set: bool,
     /// `USER` as written; empty is root.
     pub(crate) user: Arc<str>,
     /// `SHELL`; empty is `/bin/sh -c`.

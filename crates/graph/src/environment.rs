@@ -43,7 +43,7 @@ enum Trie {
     #[default]
     Empty,
     Bucket(Vec<(Arc<str>, usize)>),
-    Branch(Box<[Arc<Trie>; 1 << BITS]>),
+    Branch(Box<[Option<Arc<Trie>>; 1 << BITS]>),
 }
 
 impl Environment {
@@ -149,7 +149,7 @@ impl Trie {
                     let entry = entries.iter().find(|(key, _)| &**key == name);
                     return entry.map(|&(_, position)| position);
                 }
-                Trie::Branch(children) => node = &children[slot(hash, depth)],
+                Trie::Branch(children) => node = children[slot(hash, depth)].as_deref()?,
             }
             depth += 1;
         }
@@ -170,7 +170,7 @@ impl Trie {
                 self.insert(name, position, hash, depth);
             }
             Trie::Branch(children) => {
-                let child = &mut children[slot(hash, depth)];
+                let child = children[slot(hash, depth)].get_or_insert_default();
                 Arc::make_mut(child).insert(name, position, hash, depth + 1);
             }
         }

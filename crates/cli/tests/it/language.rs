@@ -276,7 +276,7 @@ fn y04_the_history_is_that_of_buildkit() {
         "- SHELL [/bin/sh -ec]",
         "- CMD [\"a\" \"b c\"]",
         "- ENTRYPOINT [\"/bin/sh\" \"-ec\" \"run \\\"x\\\"\"]",
-        "- HEALTHCHECK &{[\"NONE\"] \"0s\" \"0s\" \"0s\" \"0s\" '\\x00'}",
+        "- HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
         "- MAINTAINER me",
         "- WORKDIR /",
     ];

@@ -96,16 +96,7 @@ impl Output {
         }
     }
 
-    /// Adds a character that white space is recognised in.
-    fn push_plain(&mut self, ch: char) {
-        self.text.push(ch);
-        self.split(ch);
-    }
-
     fn split(&mut self, ch: char) {
-        if !self.splits {
-            return;
-        }
         if !ch.is_whitespace() {
             self.word.push(ch);
         } else if !self.word.is_empty() {
@@ -121,11 +112,11 @@ impl Output {
         }
     }
 
-    /// Adds a variable's value: it splits like plain text.
-    fn push_value(&mut self, value: &str) {
-        self.text.push_str(value);
+    /// Adds plain text or a variable's value, in which white space is recognised.
+    fn push_plain(&mut self, text: &str) {
+        self.text.push_str(text);
         if self.splits {
-            value.chars().for_each(|ch| self.split(ch));
+            text.chars().for_each(|ch| self.split(ch));
         }
     }
 
@@ -216,18 +207,15 @@ impl<'a> Engine<'a> {
             match ch {
                 '$' => {
                     let value = self.dollar()?;
-                    output.push_value(&value);
+                    output.push_plain(&value);
                 }
                 '\'' if self.mode.quotes => output.push_protected(&self.single_quoted()?),
                 '"' if self.mode.quotes => output.push_protected(&self.double_quoted()?),
-                _ => {
+                _ if ch == self.mode.escape => {
                     self.next();
-                    if ch == self.mode.escape {
-                        self.escaped(&mut output, ch);
-                    } else {
-                        output.push_plain(ch);
-                    }
+                    self.escaped(&mut output, ch);
                 }
+                _ => output.push_plain(self.plain(stop)),
             }
             if output.text.len() > MAX_LENGTH {
                 return Err(self.failure(ExpandErrorKind::TooLong, start));
@@ -237,6 +225,18 @@ impl<'a> Engine<'a> {
             Some(_) => Err(self.failure(ExpandErrorKind::MissingBrace, start)),
             None => Ok(output.finish()),
         }
+    }
+
+    /// Consumes the text up to the next character that may be special, but at least one.
+    fn plain(&mut self, stop: Option<char>) -> &'a str {
+        let rest = &self.text[self.at..];
+        let escape = self.mode.escape;
+        let special = |ch: char| matches!(ch, '$' | '\'' | '"') || ch == escape || Some(ch) == stop;
+        let mut after_first = rest.char_indices().skip(1);
+        let end = after_first.find(|&(_, ch)| special(ch));
+        let end = end.map_or(rest.len(), |(at, _)| at);
+        self.at += end;
+        &rest[..end]
     }
 
     fn escaped(&mut self, output: &mut Output, escape: char) {

@@ -63,13 +63,13 @@ impl Checks {
         Ok(checks)
     }
 
-    /// Tells whether findings of a rule are reported at all.
+    /// Tells whether findings of a rule are reported at all: an experimental one exactly if it was
+    /// asked for, another unless it is skipped.
     pub fn is_on(&self, rule: Rule) -> bool {
-        let enabled = match rule.info().level {
-            Level::Warning => true,
+        match rule.info().level {
+            Level::Warning => !self.skip.contains(rule),
             Level::Experimental => self.experimental.contains(rule),
-        };
-        enabled && !self.skip.contains(rule)
+        }
     }
 
     /// Drops findings of checks that are off, here or by a comment above their instruction, and

@@ -54,7 +54,7 @@ rules! {
     JSONArgsRecommended, Warning, "CMD and ENTRYPOINT should be JSON arrays, so that signals reach the process.";
     MaintainerDeprecated, Warning, "MAINTAINER is deprecated in favour of a label.";
     UndefinedArgInFrom, Warning, "FROM should use only arguments that are declared before it.";
-    WorkdirRelativePath, Warning, "A relative WORKDIR depends on the base image as long as no absolute one came before it.";
+    WorkdirRelativePath, Warning, "A relative WORKDIR depends on the base image, unless another WORKDIR came before it.";
     UndefinedVar, Warning, "A variable should be declared before it is used.";
     MultipleInstructionsDisallowed, Warning, "Only the last CMD, ENTRYPOINT or HEALTHCHECK of a stage has an effect.";
     LegacyKeyValueFormat, Warning, "ENV and LABEL should be written with an equals sign.";

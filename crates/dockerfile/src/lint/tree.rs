@@ -17,22 +17,14 @@ pub(crate) fn check_tree(file: &Dockerfile) -> Vec<Diagnostic> {
     check_keyword_case(file, &mut found);
     check_stage_names(&file.stages, &mut found);
     check_descriptions(file, &mut found);
-    let mut has_workdir = Vec::with_capacity(file.stages.len());
-    let mut by_name: HashMap<&str, usize> = HashMap::new();
-    for (index, stage) in file.stages.iter().enumerate() {
+    for stage in &file.stages {
         duplicates::check(stage, &mut found);
-        let base = by_name.get(stage.from.value.image.text());
-        let inherited = base.is_some_and(|base| has_workdir[*base]);
-        has_workdir.push(check_stage(stage, inherited, &mut found));
-        if let Some(name) = stage.name() {
-            by_name.insert(name, index);
-        }
+        check_stage(stage, &mut found);
     }
     found
 }
 
-/// Checks one stage; `has_workdir` tells of the stage that it is built from, the result of itself.
-fn check_stage(stage: &Stage, mut has_workdir: bool, found: &mut Vec<Diagnostic>) -> bool {
+fn check_stage(stage: &Stage, found: &mut Vec<Diagnostic>) {
     let mut last_of: [Option<&Instruction>; 3] = [None; 3];
     for instruction in &stage.instructions {
         let span = instruction.span;
@@ -40,10 +32,6 @@ fn check_stage(stage: &Stage, mut has_workdir: bool, found: &mut Vec<Diagnostic>
             InstructionKind::Cmd(_) => check_once(instruction, &mut last_of[0], found),
             InstructionKind::Entrypoint(_) => check_once(instruction, &mut last_of[1], found),
             InstructionKind::Healthcheck(_) => check_once(instruction, &mut last_of[2], found),
-            InstructionKind::Workdir(path) => {
-                check_workdir(path, has_workdir, found);
-                has_workdir = true;
-            }
             InstructionKind::Maintainer(author) => found.push(
                 Diagnostic::check(
                     Rule::MaintainerDeprecated,
@@ -68,13 +56,9 @@ fn check_stage(stage: &Stage, mut has_workdir: bool, found: &mut Vec<Diagnostic>
                     .iter()
                     .for_each(|one| check_secret("ARG", &one.name, found));
             }
-            InstructionKind::Expose(ports) => {
-                ports.iter().for_each(|port| check_port(port, found));
-            }
             _ => {}
         }
     }
-    has_workdir
 }
 
 fn is_lower(word: &str) -> bool {
@@ -245,22 +229,6 @@ fn check_once<'a>(
     }
 }
 
-fn check_workdir(path: &Word, has_workdir: bool, found: &mut Vec<Diagnostic>) {
-    let text = path.text().trim_start_matches(['"', '\'']);
-    if has_workdir || text.starts_with(['/', '$']) {
-        return;
-    }
-    let message = format!(
-        "relative workdir {:?} can have unexpected results if the base image changes",
-        path.text()
-    );
-    found.push(
-        Diagnostic::check(Rule::WorkdirRelativePath, path.span(), message).with_help(format!(
-            "write an absolute path, for example `WORKDIR /{text}`"
-        )),
-    );
-}
-
 fn check_legacy(instruction: &Instruction, pairs: &KeyValues, found: &mut Vec<Diagnostic>) {
     let (true, Some(pair)) = (pairs.legacy, pairs.pairs.first()) else {
         return;
@@ -316,31 +284,4 @@ fn check_secret(instruction: &str, name: &Word, found: &mut Vec<Diagnostic>) {
                 name.text()
             )),
     );
-}
-
-fn check_port(port: &Word, found: &mut Vec<Diagnostic>) {
-    let text = port.text();
-    if text.contains('$') {
-        return;
-    }
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
-    if !is_lower(protocol) {
-        let message =
-            format!("defined protocol '{text}' in EXPOSE instruction should be lowercase");
-        found.push(
-            Diagnostic::check(Rule::ExposeProtoCasing, port.span(), message)
-                .with_help(format!("write `{ports}/{}`", protocol.to_ascii_lowercase())),
-        );
-    }
-    if let Some((_, container)) = ports.rsplit_once(':') {
-        let message = format!(
-            "EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
-        );
-        let slash = if protocol.is_empty() { "" } else { "/" };
-        found.push(
-            Diagnostic::check(Rule::ExposeInvalidFormat, port.span(), message)
-                .with_note("EXPOSE publishes nothing; only the container's port is kept")
-                .with_help(format!("write `{container}{slash}{protocol}`")),
-        );
-    }
 }

@@ -13,7 +13,7 @@ Every build reports these findings as warnings; `kiln build --check` reports the
 * `# check=skip=RuleA,RuleB` among the directives at the head of a Dockerfile switches checks off, `# check=skip=all` all of them.
 * The same comment directly above an instruction switches them off for this instruction.
 * `# check=error=true` makes every finding an error that fails the build.
-* `# check=experimental=RuleA` (or `all`) switches experimental checks on. Parts are joined with `;`.
+* `# check=experimental=RuleA` (or `all`) switches experimental checks on, whatever `skip` says. Parts are joined with `;`.
 * `--build-arg BUILDKIT_DOCKERFILE_CHECK=…` takes the place of the directive.
 
 The first 22 have the names and triggers of BuildKit's checks; the others are kiln's own.

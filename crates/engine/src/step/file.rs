@@ -165,7 +165,7 @@ impl Planner<'_, '_> {
                 Accounts::read(&**view).map_err(StepError::failed("read the image's users"))?
             }
             None => {
-                let message = "a name in --chown needs the image's passwd file, which --link does not look at: use numeric ids";
+                let message = "an empty image has no users: give the owner as numbers, not by name";
                 return Err(StepError::refused(message));
             }
         };

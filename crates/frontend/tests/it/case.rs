@@ -30,6 +30,27 @@ pub(crate) struct Outcome {
 
 /// Parses and lowers, answering every need.
 pub(crate) fn run(text: &[u8], request: &Value) -> Outcome {
+    let (file, diagnostics, lowered) = compile(text, request);
+    let failed = diagnostics.iter().any(Diagnostic::is_error);
+    let lowered = lowered.filter(|_| !failed);
+    Outcome {
+        graph: lowered
+            .as_ref()
+            .map(|lowered| lowered.definition.to_string()),
+        image: lowered.as_ref().map(image),
+        diagnostics: (!diagnostics.is_empty()).then(|| print(file.source.text(), &diagnostics)),
+    }
+}
+
+/// What parsing and lowering find.
+pub(crate) fn diagnostics(text: &[u8], request: &Value) -> Vec<Diagnostic> {
+    compile(text, request).1
+}
+
+fn compile(
+    text: &[u8],
+    request: &Value,
+) -> (dockerfile::Dockerfile, Vec<Diagnostic>, Option<Lowered>) {
     let parse = dockerfile::parse(text);
     let mut file = parse.dockerfile;
     if let Some(checks) = request["args"]["BUILDKIT_DOCKERFILE_CHECK"].as_str() {
@@ -37,18 +58,17 @@ pub(crate) fn run(text: &[u8], request: &Value) -> Outcome {
     }
     let mut diagnostics = file.checks.apply(&file, parse.diagnostics);
     // The parser has said already that a file has no stage; one that is wrong asks for nothing.
-    let rejected = diagnostics.iter().any(Diagnostic::is_error);
-    let mut request = request.clone();
-    if rejected && request.is_null() {
-        request = json!({});
-    }
-    if rejected {
+    let mut request = if request.is_null() {
+        json!({})
+    } else {
+        request.clone()
+    };
+    if diagnostics.iter().any(Diagnostic::is_error) {
         request["without_images"] = json!(true);
     }
-    let request = &request;
     let lowered = match file.stages.is_empty() {
         true => None,
-        false => match lower_fully(&file, request) {
+        false => match lower_fully(&file, &request) {
             Ok(lowered) => {
                 diagnostics.extend(lowered.diagnostics.iter().cloned());
                 Some(lowered)
@@ -59,15 +79,7 @@ pub(crate) fn run(text: &[u8], request: &Value) -> Outcome {
             }
         },
     };
-    let failed = diagnostics.iter().any(Diagnostic::is_error);
-    let lowered = lowered.filter(|_| !failed);
-    Outcome {
-        graph: lowered
-            .as_ref()
-            .map(|lowered| lowered.definition.to_string()),
-        image: lowered.as_ref().map(image),
-        diagnostics: (!diagnostics.is_empty()).then(|| print(file.source.text(), &diagnostics)),
-    }
+    (file, diagnostics, lowered)
 }
 
 /// Lowers until nothing is asked any more.

@@ -3,4 +3,5 @@
 mod case;
 mod cases;
 mod laws;
+mod lint;
 mod speed;
