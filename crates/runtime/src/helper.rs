@@ -9,13 +9,15 @@
 //!        ◄────────────── a socket of its own ──────────►
 //! ```
 //!
-//! The helper ends when the caller's side of its socket does.
+//! The helper ends when the caller's side of its socket does. Asked to, it keeps one supervisor in
+//! advance, whose container has its namespaces and file systems and only waits for its spec.
 //!
 //! It runs from a copy of its file that cannot be written: until a container becomes its program,
 //! `/proc/self/exe` in it is this program, and an image could have the container's root user open
 //! that link.
 
-use crate::supervisor;
+use crate::pool::Pool;
+use crate::supervisor::{self, Streams};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -92,6 +94,14 @@ fn memory_copy() -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
+/// What the caller asks for, by the byte of a message.
+mod order {
+    /// A supervisor, for the descriptors that come along.
+    pub(super) const SERVE: u8 = 1;
+    /// A supervisor for the next such message, in advance.
+    pub(super) const PREPARE: u8 = 2;
+}
+
 /// Makes a copy of this process for every message, until the caller hangs up.
 fn listen() -> io::Result<()> {
     sys::process::close_on_exec_from(3).ok();
@@ -104,33 +114,76 @@ fn listen() -> io::Result<()> {
     std::env::set_current_dir("/")?;
     let requests = io::stdin().as_fd().try_clone_to_owned()?;
     sys::process::replace_stream(File::open("/dev/null")?, 0)?;
+    crate::seccomp::warm_up();
+    // Without it every container mounts its layers for itself.
+    let pool = Pool::create().ok();
+    let mut spare: Option<UnixStream> = None;
     loop {
         let mut byte = [0];
         let (count, descriptors) = sys::net::receive_with_descriptors(&requests, &mut byte)?;
-        if count == 0 {
-            return Ok(());
+        match byte {
+            _ if count == 0 => return Ok(()),
+            [order::SERVE] => {
+                let spare = spare.take();
+                if spare.is_some_and(|spare| send(&spare, order::SERVE, &descriptors).is_ok()) {
+                    continue;
+                }
+                let Some(request) = Request::of(descriptors) else {
+                    continue;
+                };
+                // Without a copy the request's socket closes, which tells the caller.
+                if is_copy() {
+                    drop(requests);
+                    end(request.serve(pool.as_ref()));
+                }
+            }
+            [order::PREPARE] if spare.is_none() => {
+                let Ok((ours, theirs)) = UnixStream::pair() else {
+                    continue;
+                };
+                if is_copy() {
+                    drop((requests, ours));
+                    end(stand_by(theirs, pool.as_ref()));
+                }
+                spare = Some(ours);
+            }
+            _ => {}
         }
-        let Some(request) = Request::of(descriptors) else {
-            continue;
-        };
-        // Without a copy the request's socket closes, which tells the caller.
-        if let Ok(Cloned::Child) = sys::process::clone_process(Namespaces::default(), None) {
-            drop(requests);
-            let code = match request.serve() {
-                Ok(()) => 0,
-                Err(_) => 1,
-            };
-            sys::process::exit_now(code);
-        }
+    }
+}
+
+/// Splits this process. `true` in the copy.
+fn is_copy() -> bool {
+    let cloned = sys::process::clone_process(Namespaces::default(), None);
+    let copied = matches!(cloned, Ok(Cloned::Child));
+    if copied {
+        sys::signal::reset();
+        sys::signal::block_all();
+    }
+    copied
+}
+
+fn end(result: io::Result<()>) -> ! {
+    sys::process::exit_now(i32::from(result.is_err()))
+}
+
+/// Waits for a request with the container's ground made already.
+fn stand_by(requests: UnixStream, pool: Option<&Pool>) -> io::Result<()> {
+    let spare = supervisor::Spare::start(pool)?;
+    let mut byte = [0];
+    let (_, descriptors) = sys::net::receive_with_descriptors(&requests, &mut byte)?;
+    drop(requests);
+    match Request::of(descriptors) {
+        Some(request) => spare.serve(UnixStream::from(request.control), request.streams),
+        // The helper has ended.
+        None => Ok(()),
     }
 }
 
 /// The descriptors of one message.
 struct Request {
     control: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    stdin: Option<OwnedFd>,
+    streams: Streams,
 }
 
 impl Request {
@@ -138,20 +191,19 @@ impl Request {
         let mut descriptors = descriptors.into_iter();
         Some(Request {
             control: descriptors.next()?,
-            stdout: descriptors.next()?,
-            stderr: descriptors.next()?,
-            stdin: descriptors.next(),
+            streams: Streams::of(descriptors)?,
         })
     }
 
-    fn serve(self) -> io::Result<()> {
-        sys::signal::reset();
-        sys::signal::block_all();
-        sys::process::replace_stream(&self.stdout, 1)?;
-        sys::process::replace_stream(&self.stderr, 2)?;
-        drop((self.stdout, self.stderr));
-        supervisor::serve(UnixStream::from(self.control), self.stdin)
+    fn serve(self, pool: Option<&Pool>) -> io::Result<()> {
+        supervisor::serve(UnixStream::from(self.control), self.streams, pool)
     }
+}
+
+fn send<D: AsFd>(to: &UnixStream, order: u8, descriptors: &[D]) -> io::Result<()> {
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    sys::net::send_with_descriptors(to, &[order], &descriptors)?;
+    Ok(())
 }
 
 /// The process that containers start from. It is started when the first one is, and ends with this
@@ -217,6 +269,17 @@ impl Helper {
         helper.ask(&descriptors)
     }
 
+    /// Makes the next container's namespaces and file systems ready while this one runs, if the
+    /// helper was started already: for callers that know that there will be one. A container that
+    /// wants something unusual starts without them.
+    pub fn prepare_next(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(requests) = running.as_ref().and_then(|helper| helper.requests.as_ref()) {
+            // A helper that was killed is started again by the next request.
+            send::<BorrowedFd<'_>>(requests, order::PREPARE, &[]).ok();
+        }
+    }
+
     fn start(&self) -> io::Result<Running> {
         let (requests, theirs) = UnixStream::pair()?;
         let child = Command::new(&self.program)
@@ -236,7 +299,6 @@ impl Helper {
 impl Running {
     fn ask(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let requests = self.requests.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        sys::net::send_with_descriptors(requests, &[1], descriptors)?;
-        Ok(())
+        send(requests, order::SERVE, descriptors)
     }
 }

@@ -23,6 +23,7 @@ mod exec_error;
 mod helper;
 mod message;
 pub mod network;
+mod pool;
 mod process;
 pub mod rootless;
 pub mod seccomp;

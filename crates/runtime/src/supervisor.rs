@@ -10,14 +10,15 @@
 //! containers with it.
 
 use crate::cgroup::Group;
-use crate::container;
+use crate::container::{self, Ground, Role, Surroundings};
 use crate::message::{During, Failure, Notice, Report, SetUpError, Stub, Touched};
 use crate::network::Connection;
+use crate::pool::Pool;
 use crate::process::Outcome;
 use crate::spec::{Network, ProcessSpec};
 use crate::wire;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use sys::mount::RootMount;
@@ -25,14 +26,161 @@ use sys::process::{Cloned, Namespaces};
 
 const SIGKILL: i32 = 9;
 
-/// Receives a spec from a caller and runs it to its end. `stdin` is given on if the spec wants it.
-pub(crate) fn serve(control: UnixStream, stdin: Option<OwnedFd>) -> io::Result<()> {
-    let (spec, _) = wire::receive::<ProcessSpec>(&control)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    match Supervisor::start(&spec, control.try_clone()?, stdin) {
-        Ok(supervisor) => supervisor.run(&spec),
+/// Where a container's standard streams go.
+pub(crate) struct Streams {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// Given on if the spec wants it.
+    stdin: Option<OwnedFd>,
+}
+
+impl Streams {
+    /// Takes output, error output and, if it is there, input.
+    pub(crate) fn of(mut descriptors: impl Iterator<Item = OwnedFd>) -> Option<Streams> {
+        Some(Streams {
+            stdout: descriptors.next()?,
+            stderr: descriptors.next()?,
+            stdin: descriptors.next(),
+        })
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let outputs = [self.stdout.as_fd(), self.stderr.as_fd()];
+        let input = self.stdin.iter().map(AsFd::as_fd);
+        outputs.into_iter().chain(input).collect()
+    }
+}
+
+/// Receives a spec from a caller and runs it to its end.
+pub(crate) fn serve(control: UnixStream, streams: Streams, pool: Option<&Pool>) -> io::Result<()> {
+    let spec = receive_spec(&control)?;
+    serve_spec(&spec, control, streams, pool)
+}
+
+fn receive_spec(control: &UnixStream) -> io::Result<ProcessSpec> {
+    let (spec, _) = wire::receive(control)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(spec)
+}
+
+fn serve_spec(
+    spec: &ProcessSpec,
+    control: UnixStream,
+    streams: Streams,
+    pool: Option<&Pool>,
+) -> io::Result<()> {
+    if let Some(pool) = pool {
+        pool.provide(spec);
+    }
+    match Container::start(spec, streams, pool.is_some()) {
+        Ok(container) => Supervisor::new(control, container).run(spec),
         Err(error) => {
             let failure = error.into();
             wire::send(&control, &Report::Failed { failure }, &[])
+        }
+    }
+}
+
+/// A container that is ready for its spec, as long as that asks for nothing unusual.
+pub(crate) struct Spare<'p> {
+    container: Container,
+    pool: Option<&'p Pool>,
+}
+
+impl<'p> Spare<'p> {
+    /// Makes one.
+    pub(crate) fn start(pool: Option<&'p Pool>) -> io::Result<Spare<'p>> {
+        let (channel, inner) = UnixStream::pair()?;
+        let wanted = Surroundings::USUAL;
+        match sys::process::clone_process(namespaces(wanted), None)? {
+            Cloned::Child => {
+                drop(channel);
+                let ground = container::prepare(wanted, pool.is_some());
+                match wire::receive::<ProcessSpec>(&inner) {
+                    Ok(Some((spec, descriptors))) => match Streams::of(descriptors.into_iter()) {
+                        Some(streams) => enter(&spec, ground, inner, streams),
+                        None => sys::process::exit_now(125),
+                    },
+                    // Not needed.
+                    _ => sys::process::exit_now(0),
+                }
+            }
+            Cloned::Parent { pid, pidfd } => Ok(Spare {
+                container: Container {
+                    channel,
+                    pid,
+                    pidfd,
+                    group: None,
+                },
+                pool,
+            }),
+        }
+    }
+
+    /// Receives a spec from a caller and runs it to its end.
+    pub(crate) fn serve(self, control: UnixStream, streams: Streams) -> io::Result<()> {
+        let spec = receive_spec(&control)?;
+        let Spare { container, pool } = self;
+        if Surroundings::of(&spec) != Surroundings::USUAL || spec.cgroup.is_some() {
+            drop(container.channel);
+            sys::process::wait(&container.pidfd)?;
+            return serve_spec(&spec, control, streams, pool);
+        }
+        if let Some(pool) = pool {
+            pool.provide(&spec);
+        }
+        // A container that has ended already says so to the supervisor.
+        wire::send(&container.channel, &spec, &streams.descriptors()).ok();
+        drop(streams);
+        Supervisor::new(control, container).run(&spec)
+    }
+}
+
+fn namespaces(wanted: Surroundings) -> Namespaces {
+    Namespaces {
+        mount: true,
+        pid: true,
+        ipc: true,
+        uts: true,
+        cgroup: true,
+        network: wanted.own_network,
+    }
+}
+
+/// The first process of a container.
+struct Container {
+    channel: UnixStream,
+    pid: i32,
+    pidfd: OwnedFd,
+    group: Option<Group>,
+}
+
+impl Container {
+    fn start(spec: &ProcessSpec, streams: Streams, pooled: bool) -> Result<Container, SetUpError> {
+        let group = match &spec.cgroup {
+            Some(limits) => {
+                let name = format!("kiln-{}", std::process::id());
+                Some(Group::create(limits, &name)?)
+            }
+            None => None,
+        };
+        let (channel, inner) =
+            UnixStream::pair().during(|| "open a channel to the container".to_owned())?;
+        let wanted = Surroundings::of(spec);
+        let into = group.as_ref().map(|group| group.directory().as_fd());
+        let cloned = sys::process::clone_process(namespaces(wanted), into)
+            .during(|| "create the container's namespaces".to_owned())?;
+        match cloned {
+            Cloned::Child => {
+                drop(channel);
+                std::mem::forget(group);
+                enter(spec, container::prepare(wanted, pooled), inner, streams)
+            }
+            Cloned::Parent { pid, pidfd } => Ok(Container {
+                channel,
+                pid,
+                pidfd,
+                group,
+            }),
         }
     }
 }
@@ -53,53 +201,18 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn start(
-        spec: &ProcessSpec,
-        control: UnixStream,
-        stdin: Option<OwnedFd>,
-    ) -> Result<Supervisor, SetUpError> {
-        let group = match &spec.cgroup {
-            Some(limits) => {
-                let name = format!("kiln-{}", std::process::id());
-                Some(Group::create(limits, &name)?)
-            }
-            None => None,
-        };
-        let (channel, inner) =
-            UnixStream::pair().during(|| "open a channel to the container".to_owned())?;
-        let namespaces = Namespaces {
-            mount: true,
-            pid: true,
-            ipc: true,
-            uts: true,
-            cgroup: true,
-            network: spec.network != Network::Host,
-        };
-        let into = group.as_ref().map(|group| group.directory().as_fd());
-        let cloned = sys::process::clone_process(namespaces, into)
-            .during(|| "create the container's namespaces".to_owned())?;
-        match cloned {
-            Cloned::Child => {
-                drop((control, channel));
-                std::mem::forget(group);
-                enter(spec, inner, stdin)
-            }
-            Cloned::Parent { pid, pidfd } => {
-                drop((inner, stdin));
-                let_go_of_streams().during(|| "close the streams".to_owned())?;
-                Ok(Supervisor {
-                    control,
-                    channel,
-                    pid,
-                    pidfd,
-                    group,
-                    connection: None,
-                    terminal: None,
-                    stubs: Vec::new(),
-                    touched: Vec::new(),
-                    abandoned: false,
-                })
-            }
+    fn new(control: UnixStream, container: Container) -> Supervisor {
+        Supervisor {
+            control,
+            channel: container.channel,
+            pid: container.pid,
+            pidfd: container.pidfd,
+            group: container.group,
+            connection: None,
+            terminal: None,
+            stubs: Vec::new(),
+            touched: Vec::new(),
+            abandoned: false,
         }
     }
 
@@ -235,39 +348,55 @@ impl Supervisor {
     }
 }
 
-/// The container's side of the clone.
-fn enter(spec: &ProcessSpec, channel: UnixStream, stdin: Option<OwnedFd>) -> ! {
-    let mut channel = channel;
-    let failure = match spec.init.then(container::split).transpose() {
-        Ok(Some(container::Role::Init(init))) => {
-            drop((channel, stdin));
-            match let_go_of_streams() {
-                Ok(()) => init.tend(),
-                Err(_) => sys::process::exit_now(255),
-            }
+/// The container's side: from the ground to the program.
+fn enter(
+    spec: &ProcessSpec,
+    ground: Result<Ground, SetUpError>,
+    mut channel: UnixStream,
+    streams: Streams,
+) -> ! {
+    let role = match spec.init {
+        true => container::split().during(|| "start the init process".to_owned()),
+        false => Ok(Role::Program),
+    };
+    let failure = match (role, ground) {
+        (Ok(Role::Init(init)), ground) => {
+            // These are to close with the program.
+            drop((ground, channel, streams));
+            init.tend()
         }
-        Ok(_) => container::become_program(spec, &mut channel, stdin),
-        Err(error) => SetUpError::new("start the init process", &error).into(),
+        (Ok(Role::Program), Ok(ground)) => become_program(spec, ground, &mut channel, streams),
+        (Ok(Role::Program), Err(error)) | (Err(error), _) => error.into(),
     };
     // Without a listener there is nobody to tell.
     wire::send(&channel, &Notice::Failed { failure }, &[]).ok();
     sys::process::exit_now(125)
 }
 
+/// Returns why the program did not start.
+fn become_program(
+    spec: &ProcessSpec,
+    ground: Ground,
+    channel: &mut UnixStream,
+    streams: Streams,
+) -> Failure {
+    let Streams {
+        stdout,
+        stderr,
+        stdin,
+    } = streams;
+    let set = sys::process::replace_stream(&stdout, 1)
+        .and_then(|()| sys::process::replace_stream(&stderr, 2))
+        .during(|| "set the output streams".to_owned());
+    drop((stdout, stderr));
+    match set {
+        Ok(()) => container::become_program(spec, ground, channel, stdin),
+        Err(error) => error.into(),
+    }
+}
+
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     use sys::fs::{CWD, Mode, OFlags};
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(sys::fs::openat(CWD, path, flags, Mode::empty())?)
-}
-
-/// Who reads the container's output waits until its last holder lets go.
-fn let_go_of_streams() -> io::Result<()> {
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
-    for stream in 0..=2 {
-        sys::process::replace_stream(&null, stream)?;
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! The calls act on the calling thread; use them in processes with one thread.
 
+use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 use std::io;
 
@@ -45,13 +46,15 @@ pub fn effective_capabilities() -> io::Result<u64> {
 pub fn limit_capabilities(keep: u64) -> io::Result<()> {
     for bit in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        match rustix::thread::capability_is_in_bounding_set(capability) {
-            Ok(true) if keep & (1 << bit) == 0 => {
-                rustix::thread::remove_capability_from_bounding_set(capability)?;
-            }
-            Ok(_) => {}
+        if keep & (1 << bit) != 0 {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
             // The first number that the kernel does not know.
-            Err(rustix::io::Errno::INVAL) => break,
+            Err(Errno::INVAL) => break,
+            // Nothing to take away is no reason to need the privilege for it.
+            Err(Errno::PERM) if !rustix::thread::capability_is_in_bounding_set(capability)? => {}
             Err(errno) => return Err(errno.into()),
         }
     }

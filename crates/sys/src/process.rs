@@ -9,8 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use rustix::fs::Mode;
-pub use rustix::process::pidfd_open;
 pub use rustix::process::{Resource, Rlimit, Signal};
+pub use rustix::process::{fchdir, pidfd_open};
 pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};
 pub use rustix::process::{getrlimit, setrlimit, setsid, umask};
 pub use rustix::system::sethostname;

@@ -255,6 +255,7 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
             self.show_cached(input);
         }
         if !std::mem::replace(&mut self.reported[vertex.0], true) {
+            self.session.note_reached(vertex);
             let step = self.session.digest(vertex);
             self.session.events.send(EventKind::Started { step });
             if let Some(reason) = self.session.why_missed(vertex, key, parts) {
@@ -272,6 +273,7 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
             }
             if inputs_shown {
                 self.reported[vertex.0] = true;
+                self.session.note_reached(vertex);
                 self.session.events.send(EventKind::Cached {
                     step: self.session.digest(vertex),
                 });

@@ -1,6 +1,7 @@
 //! One build under way: what every step needs, and what the solver's actions mean.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use graph::{Definition, InputKey, Op, Source, Vertex, VertexDigest};
@@ -57,6 +58,8 @@ pub(crate) struct Session<'e> {
     /// Keys that were looked up and not found. A step under any other key executes whatever the
     /// store has.
     pub(super) missed: Mutex<HashSet<CacheKey>>,
+    /// Processes of the graph that were neither started nor found in the cache yet.
+    runs_to_come: AtomicUsize,
     checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
     tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
     /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
@@ -135,6 +138,13 @@ impl<'e> Session<'e> {
             exports,
             in_image: shipped(definition, targets),
             missed: Mutex::default(),
+            runs_to_come: AtomicUsize::new(
+                definition
+                    .vertices()
+                    .iter()
+                    .filter(|vertex| matches!(vertex.op, Op::Exec(_)))
+                    .count(),
+            ),
             checksums: Mutex::default(),
             tails: Mutex::default(),
             read,
@@ -164,6 +174,18 @@ impl<'e> Session<'e> {
 
     pub(crate) fn vertex(&self, index: VertexIndex) -> &'e Vertex {
         &self.definition.vertices()[index.0]
+    }
+
+    /// Takes note that a vertex was started, or found in the cache, for the first time.
+    pub(super) fn note_reached(&self, index: VertexIndex) {
+        if matches!(self.vertex(index).op, Op::Exec(_)) {
+            self.runs_to_come.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether another process is likely to be started after those that run.
+    pub(crate) fn expects_runs(&self) -> bool {
+        self.runs_to_come.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn digest(&self, index: VertexIndex) -> VertexDigest {

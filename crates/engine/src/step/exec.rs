@@ -351,6 +351,9 @@ impl Run<'_, '_> {
             source,
         };
         let process = runtime::spawn(session.helper, spec).map_err(|error| failed(error.into()))?;
+        if session.expects_runs() {
+            session.helper.prepare_next();
+        }
         let handle = process.handle();
         let _guard = session.cancel.on_cancel(move || handle.kill());
         let mut tail = Tail::default();

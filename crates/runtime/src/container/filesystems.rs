@@ -4,7 +4,7 @@
 use super::target::{REFER, Shape, Targets};
 use super::tree::{Staging, open_path};
 use crate::message::{During, SetUpError};
-use crate::spec::ProcessSpec;
+use crate::spec::{DEFAULT_SHM_SIZE, Network, ProcessSpec};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -65,13 +65,64 @@ const PROTECTED: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// Mounts `/proc`, `/dev` and `/sys`.
-pub(crate) fn mount_all(targets: &mut Targets<'_>, spec: &ProcessSpec) -> Result<(), SetUpError> {
+/// What a spec says of the surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// Bytes of `/dev/shm`.
+    shm_size: u64,
+    masked_paths: bool,
+    all_devices: bool,
+    /// A network namespace of its own.
+    pub(crate) own_network: bool,
+}
+
+impl Surroundings {
+    /// What most steps of a build want.
+    pub(crate) const USUAL: Surroundings = Surroundings {
+        shm_size: DEFAULT_SHM_SIZE,
+        masked_paths: true,
+        all_devices: false,
+        own_network: false,
+    };
+
+    pub(crate) fn of(spec: &ProcessSpec) -> Surroundings {
+        Surroundings {
+            shm_size: spec.shm_size,
+            masked_paths: spec.security.masked_paths,
+            all_devices: spec.security.all_devices,
+            own_network: spec.network != Network::Host,
+        }
+    }
+}
+
+/// Mounts `/proc`, `/dev` and `/sys`, and hides and write-protects what is to be.
+pub(crate) fn mount_all(
+    base: BorrowedFd<'_>,
+    staging: &mut Staging,
+    wanted: Surroundings,
+) -> Result<(), SetUpError> {
+    let targets = &mut Targets::new(base, None);
     let proc = target(targets, "/proc")?;
     sys::mount::mount_filesystem("proc", &[], INERT, proc.as_fd())
         .during(|| "mount /proc".to_owned())?;
-    mount_dev(targets, spec)?;
-    mount_sys(targets, spec)
+    mount_dev(targets, wanted)?;
+    mount_sys(targets, wanted)?;
+    match wanted.masked_paths {
+        true => mask(targets, staging),
+        false => Ok(()),
+    }
+}
+
+/// Moves what [`mount_all`] mounted from `base` to the root.
+pub(crate) fn move_all(base: BorrowedFd<'_>, targets: &mut Targets<'_>) -> Result<(), SetUpError> {
+    for path in MOUNT_POINTS {
+        let step = || format!("mount {path}");
+        let name = path.trim_start_matches('/');
+        let mount = sys::fs::openat(base, name, REFER, Mode::empty()).during(step)?;
+        let at = target(targets, path)?;
+        sys::mount::move_tree(mount.as_fd(), at.as_fd()).during(step)?;
+    }
+    Ok(())
 }
 
 fn target(targets: &mut Targets<'_>, path: &str) -> Result<OwnedFd, SetUpError> {
@@ -84,7 +135,7 @@ fn value(key: &'static str, value: impl ToString) -> FsOption {
     FsOption::Value(key, value.to_string())
 }
 
-fn mount_dev(targets: &mut Targets<'_>, spec: &ProcessSpec) -> Result<(), SetUpError> {
+fn mount_dev(targets: &mut Targets<'_>, wanted: Surroundings) -> Result<(), SetUpError> {
     let at = target(targets, "/dev")?;
     let options = [value("mode", "755"), value("size", "65536k")];
     let step = || "mount /dev".to_owned();
@@ -101,12 +152,12 @@ fn mount_dev(targets: &mut Targets<'_>, spec: &ProcessSpec) -> Result<(), SetUpE
     }
     let inside = |name: &str| sys::fs::openat(&dev, name, REFER, Mode::empty()).during(step);
     mount_pts(inside("pts")?.as_fd()).during(|| "mount /dev/pts".to_owned())?;
-    let options = [value("mode", "1777"), value("size", spec.shm_size)];
+    let options = [value("mode", "1777"), value("size", wanted.shm_size)];
     sys::mount::mount_filesystem("tmpfs", &options, INERT, inside("shm")?.as_fd())
         .during(|| "mount /dev/shm".to_owned())?;
     sys::mount::mount_filesystem("mqueue", &[], INERT, inside("mqueue")?.as_fd())
         .during(|| "mount /dev/mqueue".to_owned())?;
-    if spec.security.all_devices {
+    if wanted.all_devices {
         all_devices(dev.as_fd()).during(|| "show the machine's devices".to_owned())?;
     }
     Ok(())
@@ -173,8 +224,8 @@ fn mount_pts(at: BorrowedFd<'_>) -> Result<(), MountError> {
     }
 }
 
-fn mount_sys(targets: &mut Targets<'_>, spec: &ProcessSpec) -> Result<(), SetUpError> {
-    let attributes = match spec.security.masked_paths {
+fn mount_sys(targets: &mut Targets<'_>, wanted: Surroundings) -> Result<(), SetUpError> {
+    let attributes = match wanted.masked_paths {
         true => INERT | RDONLY,
         false => INERT,
     };

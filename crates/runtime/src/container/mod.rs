@@ -11,10 +11,12 @@ mod streams;
 mod target;
 mod tree;
 
+pub(crate) use filesystems::Surroundings;
 pub(crate) use init::{Role, split};
 pub(crate) use target::clean_up;
 
 use crate::message::{During, Failure, Notice, SetUpError};
+use crate::pool::Pool;
 use crate::spec::{Io, Network, ProcessSpec};
 use crate::wire;
 use mounts::Prepared;
@@ -27,13 +29,40 @@ use sys::mount::Attributes;
 use target::{Shape, Targets};
 use tree::{Staging, mount_tree};
 
+/// What a container stands on, whatever it runs: made before its spec is known, if need be.
+pub(crate) struct Ground {
+    staging: Staging,
+    /// Where the surroundings wait for the root to be mounted.
+    surroundings: OwnedFd,
+}
+
+/// Makes the ground. The first thing that a process does in its new namespaces; `pooled` says
+/// whether they were copied from one with a [`Pool`].
+pub(crate) fn prepare(wanted: Surroundings, pooled: bool) -> Result<Ground, SetUpError> {
+    die_with_parent()?;
+    sys::process::umask(Mode::empty());
+    if wanted.own_network {
+        sys::net::loopback_up().during(|| "bring the loopback device up".to_owned())?;
+    }
+    sys::mount::make_dependent().during(|| "part from the machine's mounts".to_owned())?;
+    let pool = pooled.then(Pool::inherited).transpose();
+    let mut staging = Staging::new(pool.during(|| "find the mounted layers".to_owned())?)?;
+    let surroundings = staging.directory()?.open()?;
+    filesystems::mount_all(surroundings.as_fd(), &mut staging, wanted)?;
+    Ok(Ground {
+        staging,
+        surroundings,
+    })
+}
+
 /// Becomes the program. Returns only to say why that failed.
 pub(crate) fn become_program(
     spec: &ProcessSpec,
+    ground: Ground,
     channel: &mut UnixStream,
     stdin: Option<OwnedFd>,
 ) -> Failure {
-    match set_up(spec, channel, stdin) {
+    match set_up(spec, ground, channel, stdin) {
         Ok(ready) => ready.start(),
         Err(error) => error.into(),
     }
@@ -41,20 +70,17 @@ pub(crate) fn become_program(
 
 fn set_up(
     spec: &ProcessSpec,
+    ground: Ground,
     channel: &mut UnixStream,
     stdin: Option<OwnedFd>,
 ) -> Result<program::Ready, SetUpError> {
-    sys::process::die_with_parent().during(|| "tie the container to its helper".to_owned())?;
-    sys::process::umask(Mode::empty());
+    // Not inherited from the init process, if there is one.
+    die_with_parent()?;
     if !spec.hostname.is_empty() {
         sys::process::sethostname(spec.hostname.as_bytes())
             .during(|| format!("set the host name {:?}", spec.hostname))?;
     }
-    if spec.network != Network::Host {
-        sys::net::loopback_up().during(|| "bring the loopback device up".to_owned())?;
-    }
-    sys::mount::make_private().during(|| "make the mounts private".to_owned())?;
-    build_tree(spec, channel)?;
+    build_tree(spec, ground, channel)?;
     if let Network::Connected(_) = spec.network {
         connect(channel)?;
     }
@@ -65,9 +91,20 @@ fn set_up(
     program::prepare(spec)
 }
 
+fn die_with_parent() -> Result<(), SetUpError> {
+    sys::process::die_with_parent().during(|| "tie the container to its helper".to_owned())
+}
+
 /// Mounts everything and makes it the root of this process.
-fn build_tree(spec: &ProcessSpec, channel: &mut UnixStream) -> Result<(), SetUpError> {
-    let mut staging = Staging::new()?;
+fn build_tree(
+    spec: &ProcessSpec,
+    ground: Ground,
+    channel: &mut UnixStream,
+) -> Result<(), SetUpError> {
+    let Ground {
+        mut staging,
+        surroundings,
+    } = ground;
     let devices = spec.devices.iter().map(Prepared::device);
     let mut prepared = devices.collect::<Result<Vec<_>, _>>()?;
     for mount in &spec.mounts {
@@ -81,11 +118,13 @@ fn build_tree(spec: &ProcessSpec, channel: &mut UnixStream) -> Result<(), SetUpE
     let root = mount_tree(&mut staging, &spec.root, &stubs)?;
     let upper = root.upper.as_ref().map(AsFd::as_fd);
     let mut targets = Targets::new(root.root.as_fd(), upper);
-    filesystems::mount_all(&mut targets, spec)?;
+    filesystems::move_all(surroundings.as_fd(), &mut targets)?;
     for mount in &prepared {
         mount.attach(&mut targets)?;
     }
-    if spec.security.masked_paths {
+    // What is mounted there shows no more than what it lies on did.
+    let covers_masks = |path: &Path| path.starts_with("/proc") || path.starts_with("/sys");
+    if spec.security.masked_paths && prepared.iter().any(|mount| covers_masks(mount.stub().0)) {
         filesystems::mask(&targets, &mut staging)?;
     }
     let (made, directories) = targets
@@ -102,8 +141,10 @@ fn build_tree(spec: &ProcessSpec, channel: &mut UnixStream) -> Result<(), SetUpE
         sys::mount::set_attributes(root.root.as_fd(), Attributes::MOUNT_ATTR_RDONLY, false)
             .during(|| "write-protect the root".to_owned())?;
     }
-    // The staging file system covers the old root.
-    sys::mount::pivot_into(root.root.as_fd(), 1).during(|| "change the root".to_owned())
+    // The pool, or else the staging file system, covers the old root.
+    sys::mount::pivot_into(root.root.as_fd(), 1).during(|| "change the root".to_owned())?;
+    // Bind mounts of the machine's would go on following it.
+    sys::mount::make_private().during(|| "make the mounts private".to_owned())
 }
 
 fn tell(channel: &mut UnixStream, notice: &Notice) -> Result<(), SetUpError> {

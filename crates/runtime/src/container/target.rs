@@ -18,6 +18,11 @@ use sys::fs::{AtFlags, FileType, Mode, OFlags, Stat, Time};
 /// How many symbolic links one path may lead through (the kernel's own limit).
 const LINKS: usize = 40;
 
+/// Whether `openat2` is missing: before Linux 5.6, or filtered away.
+fn is_missing_call(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::NOSYS.raw_os_error())
+}
+
 /// Flags for opening something only to refer to it.
 pub(crate) const REFER: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -72,9 +77,15 @@ impl<'a> Targets<'a> {
 
     /// Opens `path` if it is there.
     pub(crate) fn existing(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        match self.find(path)? {
-            Place::Found(fd) => Ok(Some(fd)),
-            Place::Missing { .. } => Ok(None),
+        let name = path.as_os_str().as_bytes();
+        match sys::fs::open_in_root(self.root, name, REFER, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_missing_call(&error) => match walk(self.root, path)? {
+                Place::Found(fd) => Ok(Some(fd)),
+                Place::Missing { .. } => Ok(None),
+            },
+            Err(error) => Err(error),
         }
     }
 
@@ -82,10 +93,7 @@ impl<'a> Targets<'a> {
         match sys::fs::open_in_root(self.root, path.as_os_str().as_bytes(), REFER, Mode::empty()) {
             Ok(fd) => Ok(Place::Found(fd)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => walk(self.root, path),
-            // Before 5.6, or filtered away.
-            Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {
-                walk(self.root, path)
-            }
+            Err(error) if is_missing_call(&error) => walk(self.root, path),
             Err(error) => Err(error),
         }
     }

@@ -1,11 +1,12 @@
 //! Mounting trees: a scratch file system to mount things in, layers, stacks of them.
 //!
-//! Everything is first mounted inside the *staging* file system, which lies on top of `/` in the
+//! Everything but pooled layers is first mounted inside the *staging* file system, on top of `/` in the
 //! container's mount namespace: reachable by descriptor only, so that paths of the machine keep
 //! working, and no directory of the machine is needed as a mount point.
 
 use super::target::{REFER, Shape};
 use crate::message::{During, SetUpError};
+use crate::pool::Pool;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use sys::fs::{CWD, Mode, OFlags};
@@ -15,14 +16,19 @@ use sys::mount::{Attributes, FsOption, Lower, Overlay, RootMount};
 pub(crate) struct Staging {
     root: OwnedFd,
     used: u32,
+    pool: Option<Pool>,
 }
 
 impl Staging {
-    /// Mounts it. The mount namespace must be the container's own.
-    pub(crate) fn new() -> Result<Staging, SetUpError> {
+    /// Mounts it. The mount namespace must be the container's own, `pool` that of this namespace.
+    pub(crate) fn new(pool: Option<Pool>) -> Result<Staging, SetUpError> {
         let options = [FsOption::Value("mode", "0755".to_owned())];
         let step = || "mount the staging file system".to_owned();
-        let slash = open_path(Path::new("/")).during(step)?;
+        let slash = match &pool {
+            // On top of `/` too, so that one cover is to be taken away.
+            Some(pool) => pool.staging().during(step)?,
+            None => open_path(Path::new("/")).during(step)?,
+        };
         let root = match sys::mount::mount_new("ramfs", &options, Attributes::empty()) {
             Ok(mount) => {
                 sys::mount::move_mount(mount.as_fd(), slash.as_fd()).during(step)?;
@@ -36,7 +42,11 @@ impl Staging {
             }
             Err(error) => return Err(error).during(step),
         };
-        Ok(Staging { root, used: 0 })
+        Ok(Staging {
+            root,
+            used: 0,
+            pool,
+        })
     }
 
     /// A new empty directory.
@@ -187,10 +197,15 @@ fn lower_layers(
                 open_path(path).during(|| format!("open layer {}", path.display()))?
             }
             Lower::Erofs { index, tar } => {
-                let at = staging.directory()?;
-                sys::mount::mount_erofs(index, tar, at.open()?.as_fd())
-                    .during(|| format!("mount layer {}", index.display()))?;
-                at.open()?
+                match staging.pool.as_ref().and_then(|pool| pool.find(index)) {
+                    Some(layer) => layer,
+                    None => {
+                        let at = staging.directory()?;
+                        sys::mount::mount_erofs(index, tar, at.open()?.as_fd())
+                            .during(|| format!("mount layer {}", index.display()))?;
+                        at.open()?
+                    }
+                }
             }
         });
     }

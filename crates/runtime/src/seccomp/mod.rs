@@ -8,6 +8,8 @@ mod bpf;
 mod profile;
 
 use crate::capability::CapabilitySet;
+use std::borrow::Cow;
+use std::sync::LazyLock;
 use sys::seccomp::Instruction;
 
 /// An architecture that a container can run on, with those that its kernel runs besides.
@@ -34,6 +36,26 @@ impl Architecture {
 
 /// The filter for a process that may have these capabilities: some calls are allowed only with the
 /// capability that they need anyway.
-pub fn docker_default(architecture: Architecture, capabilities: CapabilitySet) -> Vec<Instruction> {
-    bpf::compile(&profile::filters(architecture, capabilities))
+pub fn docker_default(
+    architecture: Architecture,
+    capabilities: CapabilitySet,
+) -> Cow<'static, [Instruction]> {
+    match capabilities {
+        CapabilitySet::DOCKER_DEFAULT if Some(architecture) == Architecture::native() => {
+            Cow::Borrowed(&USUAL)
+        }
+        _ => Cow::Owned(bpf::compile(&profile::filters(architecture, capabilities))),
+    }
+}
+
+/// The filter of nearly all processes.
+static USUAL: LazyLock<Vec<Instruction>> = LazyLock::new(|| {
+    let filters = Architecture::native()
+        .map(|architecture| profile::filters(architecture, CapabilitySet::DOCKER_DEFAULT));
+    filters.map_or_else(Vec::new, |filters| bpf::compile(&filters))
+});
+
+/// Compiles the filter of nearly all processes, so that copies of this one have it.
+pub(crate) fn warm_up() {
+    LazyLock::force(&USUAL);
 }

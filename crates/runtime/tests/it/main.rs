@@ -9,6 +9,7 @@ mod errors;
 mod lifetime;
 mod mounts;
 mod network;
+mod prepared;
 mod rootless;
 mod sandbox;
 mod support;

@@ -172,6 +172,42 @@ pub fn make_private() -> io::Result<()> {
     Ok(rustix::mount::mount_change(c"/", flags)?)
 }
 
+/// Keeps this mount namespace's changes from the one it was copied from, but follows those made
+/// there: what is unmounted there does not stay in use here.
+///
+/// # Errors
+/// The errno of `mount(2)`.
+pub fn make_dependent() -> io::Result<()> {
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change(c"/", flags)?)
+}
+
+/// Shows what will be mounted below the working directory, the root of a mount, also in the
+/// namespaces that are copied from this one.
+///
+/// # Errors
+/// The errno of `mount(2)`.
+pub fn share_working_directory() -> io::Result<()> {
+    Ok(rustix::mount::mount_change(
+        c".",
+        MountPropagationFlags::SHARED,
+    )?)
+}
+
+/// Moves a mount and those below it to the directory behind `at`.
+///
+/// # Errors
+/// [`MountError::Attach`].
+pub fn move_tree(mount: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<(), MountError> {
+    match move_mount(mount, at) {
+        // Shown there too is as good where nobody sees where it was.
+        Err(error) if interface_missing(Errno::from_raw_os_error(error.errno())) => {
+            bind(mount, true, Attributes::empty(), at)
+        }
+        other => other,
+    }
+}
+
 /// Makes the mount whose root is behind `root` the root of the namespace and of this process, and
 /// detaches the old one with everything on it. `covers` mounts were mounted on top of `/` itself;
 /// they go too.

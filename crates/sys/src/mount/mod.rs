@@ -12,8 +12,8 @@ mod overlay;
 mod value;
 
 pub use attach::{
-    bind, clone_tree, detach, make_private, move_mount, open_part, pivot_into, protect,
-    set_attributes,
+    bind, clone_tree, detach, make_dependent, make_private, move_mount, move_tree, open_part,
+    pivot_into, protect, set_attributes, share_working_directory,
 };
 pub use erofs::{ErofsSupport, erofs_support, mount_erofs, mount_erofs_through_loops};
 pub use filesystem::{FsOption, mount_filesystem, mount_new};
