@@ -65,7 +65,9 @@ pub(crate) struct Spooler {
     inner: Inner,
     /// The block that is being filled.
     open: Vec<u8>,
-    written: u64,
+    /// Bytes in memory, and bytes in the file.
+    kept: u64,
+    spilled: u64,
 }
 
 impl Spooler {
@@ -101,19 +103,21 @@ impl Spooler {
 
     fn close_block(&mut self) -> io::Result<()> {
         let len = self.open.len();
-        let block = if self.written + len as u64 <= IN_MEMORY {
+        let fits = self.inner.overflow.is_none() && self.kept + len as u64 <= IN_MEMORY;
+        let block = if fits {
+            self.kept += len as u64;
             Block::Memory(self.open.as_slice().into())
         } else {
             let file = match self.inner.overflow.take() {
                 Some(file) => file,
                 None => sys::fs::unnamed_file(&std::env::temp_dir())?,
             };
-            let offset = self.written - IN_MEMORY.min(self.written);
+            let offset = self.spilled;
             file.write_all_at(&self.open, offset)?;
             self.inner.overflow = Some(file);
+            self.spilled += len as u64;
             Block::File { offset, len }
         };
-        self.written += len as u64;
         self.inner.blocks.push(block);
         self.open.clear();
         Ok(())
@@ -165,6 +169,8 @@ mod tests {
 
     #[test]
     fn long_lists_are_not_in_memory() {
+        // Records that fill blocks exactly, and that do not.
         check(300_000, 60);
+        check(300_000, 57);
     }
 }
