@@ -58,6 +58,7 @@ pub(crate) fn answer(
     };
     BuildOutcome {
         image_id: None,
+        config: None,
         descriptor: None,
         names: Vec::new(),
         warnings: compiled.warnings,

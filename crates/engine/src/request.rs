@@ -188,11 +188,13 @@ pub enum Entitlement {
     SecurityInsecure,
 }
 
-/// `--annotation [level:]key=value`.
+/// `--annotation [level[platform]:]key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Annotation {
     /// Where it goes.
     pub level: AnnotationLevel,
+    /// Only to the image of this platform. Never set for an index.
+    pub platform: Option<Platform>,
     /// Name.
     pub key: String,
     /// Value.
@@ -228,20 +230,7 @@ pub struct Output {
 impl BuildRequest {
     /// Whether some output goes to standard output.
     pub fn takes_stdout(&self) -> bool {
-        self.outputs.iter().any(|output| {
-            use OutputKind::{Docker, Oci, Tar};
-            matches!(
-                &output.kind,
-                Oci {
-                    dest: Destination::Stdout,
-                    ..
-                } | Docker {
-                    dest: Destination::Stdout
-                } | Tar {
-                    dest: Destination::Stdout
-                }
-            )
-        })
+        self.outputs.iter().any(Output::takes_stdout)
     }
 }
 
@@ -255,16 +244,22 @@ impl Output {
             encoding: Encoding::default(),
         }
     }
+
+    /// Whether it goes to standard output.
+    pub fn takes_stdout(&self) -> bool {
+        use OutputKind::{Docker, Oci, Tar};
+        match &self.kind {
+            Oci { dest, .. } | Docker { dest } | Tar { dest, .. } => *dest == Destination::Stdout,
+            _ => false,
+        }
+    }
 }
 
 /// The kinds of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputKind {
-    /// The image, into the store, and to its registry if `push`.
-    Image {
-        /// Push it too.
-        push: bool,
-    },
+    /// The image, into the store or to registries.
+    Image(ImageOutput),
     /// An OCI layout.
     Oci {
         /// Where.
@@ -281,14 +276,48 @@ pub enum OutputKind {
     Local {
         /// Where.
         dest: PathBuf,
+        /// A directory for each platform; `None` if there are several.
+        split: Option<bool>,
+        /// What is there and not in the result goes (`mode=delete`).
+        delete: bool,
     },
     /// The files, as a tar archive.
     Tar {
         /// Where.
         dest: Destination,
+        /// As for `Local`.
+        split: Option<bool>,
     },
     /// Nothing: the result stays in the cache.
     CacheOnly,
+}
+
+/// Where `type=image` goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageOutput {
+    /// Push it to the registry of each of its names.
+    pub push: bool,
+    /// Push it without a tag, to be found by its digest.
+    pub by_digest: bool,
+    /// Keep it in the store.
+    pub store: bool,
+    /// Give it another name in the store: with its digest.
+    pub canonical: bool,
+}
+
+impl ImageOutput {
+    /// Into the store.
+    pub const STORE: ImageOutput = ImageOutput {
+        push: false,
+        by_digest: false,
+        store: true,
+        canonical: false,
+    };
+    /// Into the store and to registries.
+    pub const PUSH: ImageOutput = ImageOutput {
+        push: true,
+        ..ImageOutput::STORE
+    };
 }
 
 /// A file, or standard output.

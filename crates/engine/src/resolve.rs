@@ -262,6 +262,7 @@ pub(crate) fn fetch(
     let mut image = Image {
         manifests: vec![manifest.clone()],
         index: index.clone(),
+        annotations: oci::Annotations::new(),
         created: crate::unix_now(),
     };
     // The other platforms of the same index stay.
@@ -314,6 +315,8 @@ fn keep(
         config: image.manifest.value().config.clone(),
         manifest: Some(image.descriptor.clone()),
         layers: kept,
+        annotations: oci::Annotations::new(),
+        descriptor_annotations: oci::Annotations::new(),
     })
 }
 

@@ -31,8 +31,8 @@ use crate::error::BuildError;
 use crate::event::Events;
 use crate::export::{files, layout, shipment};
 use crate::request::{
-    BuildRequest, Compression, Context, Destination, Encoding, NamedContext, NoCache, Output,
-    OutputKind, Timestamp,
+    BuildRequest, Compression, Context, Destination, Encoding, ImageOutput, NamedContext, NoCache,
+    Output, OutputKind, Timestamp,
 };
 use crate::resolve::Resolver;
 use crate::{BuildOutcome, Engine, git_head};
@@ -70,7 +70,7 @@ impl Engine {
                 "--verify reads the context twice, and standard input can be read once: name a directory",
             ));
         }
-        let stored = || Output::plain(OutputKind::Image { push: false });
+        let stored = || Output::plain(OutputKind::Image(ImageOutput::STORE));
         let mut first = request.clone();
         first.outputs.push(stored());
         let outcome = self.build(first, events, cancel)?;

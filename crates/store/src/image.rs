@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use oci::{Descriptor, DiffId, Digest, Platform, Reference};
+use oci::{Annotations, Descriptor, DiffId, Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
 use crate::lease::Pin;
@@ -20,6 +20,9 @@ pub struct Image {
     pub manifests: Vec<ImageManifest>,
     /// The index document, a blob, if the image came or was shipped with one.
     pub index: Option<Descriptor>,
+    /// What an index that is yet to be written is annotated with.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
     /// When it came into the store, in seconds since 1970-01-01T00:00:00Z.
     pub created: u64,
 }
@@ -35,6 +38,12 @@ pub struct ImageManifest {
     pub manifest: Option<Descriptor>,
     /// The layers, the lowest first.
     pub layers: Vec<ImageLayer>,
+    /// What a manifest that is yet to be written is annotated with.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+    /// What its descriptor is annotated with then.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub descriptor_annotations: Annotations,
 }
 
 /// A layer of an image.
@@ -115,7 +124,11 @@ impl Store {
     /// When it cannot be written.
     pub fn tag(&self, image: &Image, reference: Option<&Reference>) -> Result<Digest, StoreError> {
         let id = image.id();
-        let same = |known: &Image| known.manifests == image.manifests && known.index == image.index;
+        let same = |known: &Image| {
+            known.manifests == image.manifests
+                && known.index == image.index
+                && known.annotations == image.annotations
+        };
         if !self.inner.holds(IMAGES, &id.hex(), same)? {
             self.inner.put(IMAGES, &id.hex(), image)?;
         }

@@ -14,7 +14,7 @@ use engine::request::{
 };
 use oci::{Platform, Reference};
 
-use super::{ProgressMode, git, mounts, outputs, values::parse_size};
+use super::{ProgressMode, annotations, git, mounts, outputs, values::parse_size};
 
 /// What the process was given beside its arguments; read once, in `main`.
 pub(crate) struct Environment {
@@ -84,7 +84,7 @@ pub(crate) struct BuildArgs {
     /// Annotate the image with revision, source and time of the context's git commit
     #[arg(long)]
     pub(crate) git_annotations: bool,
-    /// OCI annotation, [manifest|index|manifest-descriptor|index-descriptor:]K=V
+    /// OCI annotation, [manifest|index|manifest-descriptor|index-descriptor[PLATFORM],…:]K=V
     #[arg(long, value_name = "[LEVEL:]K=V")]
     pub(crate) annotation: Vec<String>,
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]
@@ -197,11 +197,14 @@ impl BuildArgs {
         if self.git_annotations {
             annotations.extend(facts.into_iter().map(|(key, value)| Annotation {
                 level: AnnotationLevel::Manifest,
+                platform: None,
                 key,
                 value,
             }));
         }
-        annotations.extend(each("--annotation", &self.annotation, annotation)?);
+        for annotation in each("--annotation", &self.annotation, annotations::flag)? {
+            annotations.extend(annotation);
+        }
         let epoch = (environment.variable)("SOURCE_DATE_EPOCH");
         Ok(BuildRequest {
             context,
@@ -355,22 +358,6 @@ pub(crate) fn parse_platform(text: &str) -> Result<Platform> {
     } else {
         Ok(text.parse()?)
     }
-}
-
-fn annotation(text: &str) -> Result<Annotation> {
-    let (name, value) = pair(text)?;
-    let (level, key) = match name.split_once(':') {
-        Some(("manifest", key)) => (AnnotationLevel::Manifest, key),
-        Some(("index", key)) => (AnnotationLevel::Index, key),
-        Some(("manifest-descriptor", key)) => (AnnotationLevel::ManifestDescriptor, key),
-        Some(("index-descriptor", key)) => (AnnotationLevel::IndexDescriptor, key),
-        _ => (AnnotationLevel::Manifest, name.as_str()),
-    };
-    Ok(Annotation {
-        level,
-        key: key.to_string(),
-        value,
-    })
 }
 
 fn entitlement(text: &str) -> Result<Entitlement> {

@@ -2,6 +2,7 @@
 //!
 //! Values that need more than a `FromStr` are turned into a request by the modules below.
 
+mod annotations;
 mod build;
 mod git;
 mod mounts;

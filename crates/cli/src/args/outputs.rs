@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use engine::request::{
-    Annotation, AnnotationLevel, CacheExport, CacheImport, CacheMode, Compression, Destination,
-    Encoding, NamedContext, Output, OutputKind,
+    Annotation, CacheExport, CacheImport, CacheMode, Compression, Destination, Encoding,
+    ImageOutput, NamedContext, Output, OutputKind,
 };
 use oci::Reference;
+
+use super::annotations;
 
 /// Fields of a comma-separated value, taken one by one so that leftovers are errors.
 struct Fields {
@@ -46,33 +48,23 @@ impl Fields {
         }
     }
 
-    /// Takes every `annotation[-LEVEL].KEY=VALUE`.
-    fn take_annotations(&mut self) -> Vec<Annotation> {
-        let prefixes = [
-            ("annotation.", AnnotationLevel::Manifest),
-            ("annotation-manifest.", AnnotationLevel::Manifest),
-            ("annotation-index.", AnnotationLevel::Index),
-            (
-                "annotation-manifest-descriptor.",
-                AnnotationLevel::ManifestDescriptor,
-            ),
-            (
-                "annotation-index-descriptor.",
-                AnnotationLevel::IndexDescriptor,
-            ),
-        ];
+    fn take_optional_bool(&mut self, key: &str) -> Result<Option<bool>> {
+        let given = self.pairs.iter().any(|(name, _)| name == key);
+        given.then(|| self.take_bool(key, true)).transpose()
+    }
+
+    /// Takes every `annotation[-LEVEL][PLATFORM].KEY=VALUE`.
+    fn take_annotations(&mut self) -> Result<Vec<Annotation>> {
         let mut taken = Vec::new();
-        self.pairs.retain(|(name, value)| {
-            let found = prefixes
-                .iter()
-                .find_map(|(prefix, level)| Some((name.strip_prefix(prefix)?, *level)));
-            if let Some((key, level)) = found {
-                let (key, value) = (key.to_string(), value.clone());
-                taken.push(Annotation { level, key, value });
+        let mut rest = Vec::new();
+        for (name, value) in std::mem::take(&mut self.pairs) {
+            match annotations::attribute(&name, &value)? {
+                Some(annotation) => taken.push(annotation),
+                None => rest.push((name, value)),
             }
-            found.is_none()
-        });
-        taken
+        }
+        self.pairs = rest;
+        Ok(taken)
     }
 
     fn finish(self, what: &str, known: &[&str]) -> Result<()> {
@@ -106,7 +98,7 @@ pub(super) fn split_csv(text: &str) -> Result<Vec<String>> {
 
 /// `-o type=registry`.
 pub(super) fn push() -> Output {
-    Output::plain(OutputKind::Image { push: true })
+    Output::plain(OutputKind::Image(ImageOutput::PUSH))
 }
 
 /// Parses one `--output`.
@@ -114,18 +106,28 @@ pub(super) fn parse(text: &str) -> Result<Output> {
     if text == "-" {
         let kind = OutputKind::Tar {
             dest: Destination::Stdout,
+            split: None,
         };
         return Ok(Output::plain(kind));
     }
     if !text.contains('=') {
-        return Ok(Output::plain(OutputKind::Local { dest: text.into() }));
+        return Ok(Output::plain(OutputKind::Local {
+            dest: text.into(),
+            split: None,
+            delete: false,
+        }));
     }
     let mut fields = Fields::parse(text)?;
     let name = fields
         .take("type")
         .context("the type is missing: type=oci, docker, local, tar, image or registry")?;
     let encoding = encoding(&mut fields, name == "docker")?;
-    let annotations = fields.take_annotations();
+    if !fields.take_bool("rewrite-timestamp", true)? {
+        bail!(
+            "rewrite-timestamp=false: true times are kept by --timestamp preserve, for all outputs"
+        );
+    }
+    let annotations = fields.take_annotations()?;
     let names = match name.as_str() {
         "oci" | "docker" | "image" | "registry" => image_names(&mut fields)?,
         _ => Vec::new(),
@@ -158,29 +160,66 @@ fn kind(name: &str, fields: &mut Fields) -> Result<(OutputKind, &'static [&'stat
         }
         "tar" => {
             let dest = destination(fields, name)?;
-            (OutputKind::Tar { dest }, &["dest"])
+            let split = fields.take_optional_bool("platform-split")?;
+            (OutputKind::Tar { dest, split }, &["dest", "platform-split"])
         }
         "local" => {
-            match fields.take("mode").as_deref() {
-                None | Some("copy") => {}
-                Some(other) => bail!("mode={other}: kiln has mode=copy, which keeps what is there"),
-            }
+            let delete = match fields.take("mode").as_deref() {
+                None | Some("copy") => false,
+                Some("delete") => true,
+                Some(other) => bail!("mode={other}: must be copy or delete"),
+            };
+            let split = fields.take_optional_bool("platform-split")?;
             let dest = fields
                 .take("dest")
                 .context("type=local needs dest=DIRECTORY")?;
             let dest = dest.into();
-            (OutputKind::Local { dest }, &["dest", "mode"])
+            let kind = OutputKind::Local {
+                dest,
+                split,
+                delete,
+            };
+            (kind, &["dest", "mode", "platform-split"])
         }
-        "image" | "registry" => {
-            let push = fields.take_bool("push", name == "registry")?;
-            let known = &["name", "push", "compression", "oci-mediatypes"];
-            (OutputKind::Image { push }, known)
-        }
+        "image" | "registry" => (image(fields, name == "registry")?, IMAGE),
         "cacheonly" => (OutputKind::CacheOnly, &[]),
         other => bail!(
             "there is no output type `{other}`: kiln has oci, docker, local, tar, image, registry, cacheonly"
         ),
     })
+}
+
+/// Options of `type=image`.
+const IMAGE: &[&str] = &[
+    "name",
+    "push",
+    "push-by-digest",
+    "name-canonical",
+    "store",
+    "unpack",
+    "rewrite-timestamp",
+    "oci-mediatypes",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "annotation.KEY",
+];
+
+fn image(fields: &mut Fields, push: bool) -> Result<OutputKind> {
+    // Layers in the store are ready to be mounted whatever is said about it.
+    fields.take_bool("unpack", true)?;
+    if fields.take("registry.insecure").is_some() {
+        bail!(
+            "registry.insecure: say it in the configuration file, for the registry: insecure = true"
+        );
+    }
+    let by_digest = fields.take_bool("push-by-digest", false)?;
+    Ok(OutputKind::Image(ImageOutput {
+        push: fields.take_bool("push", push)?,
+        by_digest,
+        store: fields.take_bool("store", true)?,
+        canonical: fields.take_bool("name-canonical", false)?,
+    }))
 }
 
 fn image_names(fields: &mut Fields) -> Result<Vec<Reference>> {
@@ -339,12 +378,53 @@ mod tests {
 
     #[test]
     fn outputs() {
-        check("out", Ok(OutputKind::Local { dest: "out".into() }));
+        let local = |split, delete| OutputKind::Local {
+            dest: "out".into(),
+            split,
+            delete,
+        };
+        check("out", Ok(local(None, false)));
+        check("type=local,dest=out,mode=delete", Ok(local(None, true)));
+        check(
+            "type=local,dest=out,mode=copy,platform-split=false",
+            Ok(local(Some(false), false)),
+        );
+        check(
+            "type=local,dest=out,mode=move",
+            Err("mode=move: must be copy or delete"),
+        );
         check(
             "-",
             Ok(OutputKind::Tar {
                 dest: Destination::Stdout,
+                split: None,
             }),
+        );
+        let image = ImageOutput::STORE;
+        check(
+            "type=image,unpack=true,rewrite-timestamp=true",
+            Ok(OutputKind::Image(image)),
+        );
+        check(
+            "type=image,push=true,push-by-digest=true,name-canonical=true,store=false",
+            Ok(OutputKind::Image(ImageOutput {
+                push: true,
+                by_digest: true,
+                store: false,
+                canonical: true,
+            })),
+        );
+        check(
+            "type=image,rewrite-timestamp=false",
+            Err(
+                "rewrite-timestamp=false: true times are kept by --timestamp preserve, for all outputs",
+            ),
+        );
+        check(
+            "type=registry,registry.insecure=true",
+            Err(
+                "registry.insecure: say it in the configuration file, for the registry: insecure = true",
+            ),
         );
         check(
             "type=oci,dest=a.tar",
@@ -360,14 +440,14 @@ mod tests {
                 tar: false,
             }),
         );
-        check("type=registry", Ok(OutputKind::Image { push: true }));
+        check("type=registry", Ok(OutputKind::Image(ImageOutput::PUSH)));
         check(
             "type=oci",
             Err("type=oci needs dest=FILE, or dest=- for standard output"),
         );
         check(
             "type=tar,dest=-,speed=9",
-            Err("type=tar has no option `speed` (it has dest)"),
+            Err("type=tar has no option `speed` (it has dest, platform-split)"),
         );
         check(
             "type=zip,dest=x",

@@ -149,14 +149,18 @@ fn write_results(args: &BuildArgs, outcome: &BuildOutcome) -> Result<()> {
 /// The metadata file, its keys as in buildx.
 fn metadata(outcome: &BuildOutcome) -> Value {
     let mut fields = Map::new();
-    if let Some(id) = outcome.image_id {
-        fields.insert("containerimage.config.digest".into(), id.to_string().into());
+    if let Some(config) = outcome.config {
+        fields.insert(
+            "containerimage.config.digest".into(),
+            config.to_string().into(),
+        );
+    }
+    let shipped = outcome.descriptor.as_ref().map(|found| found.digest);
+    // An image that is only in the store is known by its id, as in docker's.
+    if let Some(digest) = shipped.or(outcome.image_id) {
+        fields.insert("containerimage.digest".into(), digest.to_string().into());
     }
     if let Some(descriptor) = &outcome.descriptor {
-        fields.insert(
-            "containerimage.digest".into(),
-            descriptor.digest.to_string().into(),
-        );
         fields.insert(
             "containerimage.descriptor".into(),
             serde_json::to_value(descriptor).unwrap_or_default(),

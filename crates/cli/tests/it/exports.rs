@@ -250,6 +250,100 @@ fn files_merge_into_a_directory() {
 }
 
 #[test]
+fn files_take_the_place_of_a_directory() {
+    let project = Project::with("FROM scratch\nCOPY f /a/f\n");
+    project.write("f", "content");
+    for name in ["out/a/f", "out/a/mine", "out/mine/deep", "out/top"] {
+        project.write(name, "old");
+    }
+    let dest = |dest: &str| format!("type=local,dest={dest},mode=delete");
+    project
+        .kiln(&["build", "-o", &dest("."), "."])
+        .code(1)
+        .says(&["mode=delete would remove the context"]);
+    project.kiln(&["build", "-o", &dest("out"), "."]).success();
+    assert_eq!(project.host("cd out && find . | sort"), ".\n./a\n./a/f\n");
+    assert_eq!(project.host("cat out/a/f"), "content");
+}
+
+#[test]
+fn directories_of_platforms_on_request() {
+    let project = Project::with("FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /f\n");
+    project.write("amd64", "amd");
+    project.write("arm64", "arm");
+    #[track_caller]
+    fn check(project: &Project, platforms: &str, split: &str, expected: &str) {
+        for output in [
+            format!("type=local,dest=out{split}"),
+            format!("type=tar,dest=out.tar{split}"),
+        ] {
+            drop(fs::remove_dir_all(project.path("out")));
+            project
+                .kiln(&["build", "--platform", platforms, "-o", &output, "."])
+                .success();
+            if output.contains("tar") {
+                project.host("mkdir out && tar -C out -xf out.tar");
+            }
+            let found = project.host("cd out && grep -r . . | sort");
+            assert_eq!(found, expected, "{output}");
+        }
+    }
+    let both = "linux/amd64,linux/arm64";
+    let apart = "./linux_amd64/f:amd\n./linux_arm64/f:arm\n";
+    check(&project, both, "", apart);
+    check(&project, both, ",platform-split=false", "./f:arm\n");
+    check(&project, "linux/amd64", "", "./f:amd\n");
+    let one = "./linux_amd64/f:amd\n";
+    check(&project, "linux/amd64", ",platform-split=true", one);
+}
+
+#[test]
+fn a_push_by_digest_leaves_no_tag() {
+    let registry = Registry::start();
+    let project = project();
+    let name = format!("{}/app", registry.address);
+    let output = format!("type=image,name={name},push=true,push-by-digest=true,store=false");
+    let metadata = ["--metadata-file", "metadata.json"];
+    project
+        .kiln(&["build", "-o", &output, metadata[0], metadata[1], "."])
+        .success();
+    let metadata = json(&project.path("metadata.json"));
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    let requests = registry.take_requests();
+    let put = |request: &&String| request.starts_with("PUT") && request.contains("/manifests/");
+    let put: Vec<_> = requests.iter().filter(put).collect();
+    assert!(!put.is_empty(), "{requests:?}");
+    assert!(put.iter().all(|one| one.contains(digest)), "{put:?}");
+    let listed = project.kiln(&["images", "-q"]).success();
+    let kept = listed.stdout.lines().count();
+    assert_eq!(kept, 1, "with store=false the base alone is kept");
+    let tagged = output.replace("/app,", "/app:1,");
+    project
+        .kiln(&["build", "-o", &tagged, "."])
+        .code(1)
+        .says(&["push-by-digest=true pushes without a tag"]);
+}
+
+#[test]
+fn annotations_are_kept_for_a_later_push() {
+    let registry = Registry::start();
+    let project = project();
+    let name = format!("{}/app:1", registry.address);
+    project
+        .kiln(&["build", "-t", &name, "--annotation", "k=v", "."])
+        .success();
+    project.kiln(&["push", &name]).success();
+    let url = format!("docker://{name}");
+    let raw = tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &url]).success();
+    let manifest: Value = serde_json::from_str(&raw.stdout).unwrap();
+    assert_eq!(manifest["annotations"]["k"], "v", "{manifest}");
+    project
+        .kiln(&["build", "--annotation", "index:k=v", "."])
+        .code(1)
+        .says(&["has no index to annotate"]);
+}
+
+#[test]
 fn a_second_push_sends_nothing() {
     let registry = Registry::start();
     let project = project();

@@ -6,18 +6,15 @@ mod drive;
 mod explain;
 mod handle;
 mod lookup;
+mod outputs;
 pub(crate) mod prepare;
 mod session;
 mod unmatched;
 
-use std::collections::BTreeMap;
-
-use frontend::Lowered;
 use layer::Times;
-use oci::{Descriptor, DiffId, Digest, Document, Reference, Timestamp};
-use rayon::prelude::*;
+use oci::{Descriptor, Digest, Reference, Timestamp};
 use solver::VertexIndex;
-use store::{Image, ImageLayer, ImageManifest, LayerId};
+use store::LayerId;
 
 pub(crate) use handle::Handle;
 pub(crate) use session::Session;
@@ -26,15 +23,12 @@ use crate::cancel::Cancel;
 use crate::diagnose::Report;
 use crate::error::BuildError;
 use crate::event::{EventKind, Events};
-use crate::export::{self, files, layout, push, shipment};
 use crate::fetch::Fetcher;
 use crate::layers::Layers;
 use crate::remote_cache::{ExportParts, Exports, RemoteCaches};
-use crate::request::{
-    BuildRequest, Call, Destination, Output, OutputKind, Timestamp as TimePolicy,
-};
+use crate::request::{BuildRequest, Call, Timestamp as TimePolicy};
 use crate::resolve::Resolver;
-use crate::{Engine, answers, unix_now};
+use crate::{Engine, answers};
 pub(crate) use compile::{Compiled, inside};
 use session::SessionParts;
 
@@ -43,6 +37,8 @@ use session::SessionParts;
 pub struct BuildOutcome {
     /// The image's id, if there is an image: not for a question or `type=cacheonly`.
     pub image_id: Option<Digest>,
+    /// The digest of its config, if it is for one platform.
+    pub config: Option<Digest>,
     /// What tags point to, if some output needed the image in its final form.
     pub descriptor: Option<Descriptor>,
     /// The names that the image has now.
@@ -90,6 +86,7 @@ impl Engine {
         if !compiled.warnings.diagnostics.is_empty() {
             events.send(EventKind::Warnings(compiled.warnings.clone()));
         }
+        outputs::check(&request, compiled.images.len())?;
         let build = Build {
             engine: self,
             request: &request,
@@ -167,7 +164,7 @@ impl<'b> Build<'b> {
         }
         let export = || self.export(layers, &chains, events);
         // What went to standard output cannot be taken back and written again.
-        let outcome = if self.writes_to_stdout() {
+        let outcome = if self.request.takes_stdout() {
             export()?
         } else {
             self.engine.room.retried(export)?
@@ -242,237 +239,6 @@ impl<'b> Build<'b> {
         Ok(chains)
     }
 
-    fn export(
-        &self,
-        layers: &Layers<'_>,
-        chains: &[Vec<LayerId>],
-        events: &Events,
-    ) -> Result<BuildOutcome, BuildError> {
-        let outputs = self.outputs();
-        if outputs
-            .iter()
-            .all(|output| output.kind == OutputKind::CacheOnly)
-        {
-            return Ok(self.outcome(None, None, Vec::new()));
-        }
-        let times = self.times()?;
-        let created = self.created()?;
-        let manifests = self
-            .compiled
-            .images
-            .iter()
-            .zip(chains)
-            .map(|(image, chain)| self.manifest(layers, image, chain, times, created))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut image = Image {
-            manifests,
-            index: None,
-            created: unix_now(),
-        };
-        let names = self.names();
-        let mut descriptor = None;
-        for output in &outputs {
-            let shipped = self.output(layers, output, &mut image, chains, &names, times, events)?;
-            descriptor = shipped.or(descriptor);
-        }
-        let stored = outputs
-            .iter()
-            .any(|output| matches!(output.kind, OutputKind::Image { .. }));
-        if stored || !names.is_empty() {
-            let failed = |error| BuildError::store("name the image", error);
-            match names.as_slice() {
-                [] => drop(self.engine.store.tag(&image, None).map_err(failed)?),
-                names => names.iter().try_for_each(|name| {
-                    self.engine
-                        .store
-                        .tag(&image, Some(name))
-                        .map(drop)
-                        .map_err(failed)
-                })?,
-            }
-        }
-        Ok(self.outcome(Some(image.id()), descriptor, names))
-    }
-
-    fn outcome(
-        &self,
-        image_id: Option<Digest>,
-        descriptor: Option<Descriptor>,
-        names: Vec<Reference>,
-    ) -> BuildOutcome {
-        BuildOutcome {
-            image_id,
-            descriptor,
-            names,
-            warnings: self.compiled.warnings.clone(),
-            answer: None,
-            answer_json: None,
-        }
-    }
-
-    fn names(&self) -> Vec<Reference> {
-        let mut names = self.request.tags.clone();
-        for output in &self.request.outputs {
-            names.extend(output.names.iter().cloned());
-        }
-        names
-    }
-
-    fn writes_to_stdout(&self) -> bool {
-        self.request.outputs.iter().any(|output| {
-            matches!(
-                &output.kind,
-                OutputKind::Oci {
-                    dest: Destination::Stdout,
-                    ..
-                } | OutputKind::Docker {
-                    dest: Destination::Stdout
-                } | OutputKind::Tar {
-                    dest: Destination::Stdout
-                }
-            )
-        })
-    }
-
-    /// The outputs that were asked for; the store, when there are none.
-    fn outputs(&self) -> Vec<Output> {
-        match self.request.outputs.as_slice() {
-            [] => {
-                vec![Output::plain(OutputKind::Image { push: false })]
-            }
-            outputs => outputs.to_vec(),
-        }
-    }
-
-    /// The image's documents, its layers named by what their tars hash to.
-    fn manifest(
-        &self,
-        layers: &Layers<'_>,
-        image: &Lowered,
-        chain: &[LayerId],
-        times: Times,
-        created: Timestamp,
-    ) -> Result<ImageManifest, BuildError> {
-        let failed = |error| BuildError::export("the image", error);
-        // The base's layers are the base's own, whenever and wherever it was built.
-        let base = image.image.base.as_deref();
-        let base_layers = base.map_or(0, |base| base.rootfs.diff_ids.len());
-        let times_at = |position| {
-            if position < base_layers {
-                Times::Layer
-            } else {
-                times
-            }
-        };
-        let named = chain
-            .par_iter()
-            .enumerate()
-            .map(|(position, &id)| layers.retimed(id, times_at(position)))
-            .collect::<Result<Vec<(LayerId, DiffId)>, _>>()
-            .map_err(failed)?;
-        let diff_ids: Vec<DiffId> = named.iter().map(|(_, diff_id)| *diff_id).collect();
-        let config = Document::new(export::config::assemble(&image.image, &diff_ids, created));
-        let store = &self.engine.store;
-        store
-            .put_blob(config.bytes())
-            .map_err(|error| BuildError::store("keep the image's config", error))?;
-        Ok(ImageManifest {
-            platform: image.image.platform.clone(),
-            config: config.descriptor(oci::MediaType::OciConfig),
-            manifest: None,
-            layers: named
-                .into_iter()
-                .map(|(id, diff_id)| ImageLayer {
-                    diff_id,
-                    id,
-                    blob: None,
-                })
-                .collect(),
-        })
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call site; a struct would be made for it alone"
-    )]
-    fn output(
-        &self,
-        layers: &Layers<'_>,
-        output: &Output,
-        image: &mut Image,
-        chains: &[Vec<LayerId>],
-        names: &[Reference],
-        times: Times,
-        events: &Events,
-    ) -> Result<Option<Descriptor>, BuildError> {
-        let store = &self.engine.store;
-        let annotations = [&self.request.annotations[..], &output.annotations].concat();
-        let annotations = &annotations;
-        let mut ship = || {
-            let shipping = shipment::Shipping {
-                encoding: output.encoding,
-                annotations,
-                // The layers were given their times when they were named.
-                times: Times::Layer,
-                as_it_came: false,
-            };
-            shipment::prepare(store, layers, image, &shipping)
-        };
-        let stdout = self.request.stdout.as_deref();
-        match &output.kind {
-            OutputKind::CacheOnly | OutputKind::Image { push: false } => Ok(None),
-            OutputKind::Image { push: true } => {
-                if names.is_empty() {
-                    return Err(BuildError::request(
-                        "a push needs a name: give one with --tag",
-                    ));
-                }
-                let shipment = ship()?;
-                for name in names {
-                    push::push(&self.engine.net, layers, &shipment, name, events)?;
-                }
-                Ok(Some(shipment.root))
-            }
-            OutputKind::Oci { dest, tar } => {
-                let shipment = ship()?;
-                layout::write_oci(
-                    store,
-                    layers,
-                    &shipment,
-                    names,
-                    annotations,
-                    (dest, *tar),
-                    stdout,
-                )?;
-                Ok(Some(shipment.root))
-            }
-            OutputKind::Docker { dest } => {
-                let shipment = ship()?;
-                layout::write_docker(store, layers, &shipment, names, dest, stdout)?;
-                Ok(Some(shipment.root))
-            }
-            OutputKind::Local { dest } => {
-                each_platform(image, chains, |chain, folder| {
-                    files::write_local(
-                        layers,
-                        chain,
-                        &folder.map_or_else(|| dest.clone(), |name| dest.join(name)),
-                    )
-                })?;
-                Ok(None)
-            }
-            OutputKind::Tar { dest } => {
-                let [chain] = chains else {
-                    return Err(BuildError::request(
-                        "type=tar takes one platform: use type=local for several",
-                    ));
-                };
-                files::write_tar(store, layers, chain, times, dest, stdout)?;
-                Ok(None)
-            }
-        }
-    }
-
     /// The times of files in new layers.
     fn times(&self) -> Result<Times, BuildError> {
         Ok(match self.request.timestamp {
@@ -528,37 +294,5 @@ impl<'b> Build<'b> {
             .unwrap_or(UNKNOWN_TIME);
         Timestamp::from_unix(seconds)
             .map_err(|error| BuildError::request(format!("{seconds} is no time: {error}")))
-    }
-}
-
-/// Calls for each platform's files, with the name of a directory of its own if there are several.
-fn each_platform(
-    image: &Image,
-    chains: &[Vec<LayerId>],
-    mut write: impl FnMut(&[LayerId], Option<String>) -> Result<(), BuildError>,
-) -> Result<(), BuildError> {
-    let several = chains.len() > 1;
-    let folders: BTreeMap<usize, String> = image
-        .manifests
-        .iter()
-        .enumerate()
-        .map(|(position, manifest)| (position, manifest.platform.to_string().replace('/', "_")))
-        .collect();
-    for (position, chain) in chains.iter().enumerate() {
-        write(chain, folders.get(&position).filter(|_| several).cloned())?;
-    }
-    Ok(())
-}
-
-/// Where a stream output goes.
-pub(crate) fn stream<'f>(
-    dest: &Destination,
-    stdout: Option<&'f std::fs::File>,
-) -> Result<&'f std::fs::File, BuildError> {
-    match (dest, stdout) {
-        (Destination::Stdout, Some(file)) => Ok(file),
-        _ => Err(BuildError::request(
-            "there is no standard output to write to",
-        )),
     }
 }

@@ -4,10 +4,18 @@ use oci::{Annotations, Descriptor, Document, ImageConfig, Index, Manifest, Media
 
 use crate::request::{Annotation, AnnotationLevel};
 
-/// The annotations of one level, by name.
-pub(crate) fn annotations(all: &[Annotation], level: AnnotationLevel) -> Annotations {
-    let of_level = all.iter().filter(|annotation| annotation.level == level);
-    of_level
+/// The annotations of one level, by name, as far as they are for this platform.
+pub(crate) fn annotations(
+    all: &[Annotation],
+    level: AnnotationLevel,
+    platform: Option<&Platform>,
+) -> Annotations {
+    let meant = |annotation: &&Annotation| {
+        annotation.level == level
+            && (annotation.platform.is_none() || annotation.platform.as_ref() == platform)
+    };
+    all.iter()
+        .filter(meant)
         .map(|annotation| (annotation.key.clone(), annotation.value.clone()))
         .collect()
 }
@@ -44,15 +52,13 @@ pub(crate) fn manifest(
 pub(crate) fn index(
     images: Vec<(Descriptor, Platform)>,
     docker: bool,
-    all: &[Annotation],
+    annotations: Annotations,
 ) -> Document<Index> {
-    let of_descriptor = annotations(all, AnnotationLevel::ManifestDescriptor);
     let manifests = images
         .into_iter()
-        .map(|(mut descriptor, platform)| {
-            descriptor.platform = Some(platform);
-            descriptor.annotations.extend(of_descriptor.clone());
-            descriptor
+        .map(|(descriptor, platform)| Descriptor {
+            platform: Some(platform),
+            ..descriptor
         })
         .collect();
     let media_type = if docker {
@@ -61,6 +67,6 @@ pub(crate) fn index(
         MediaType::OciIndex
     };
     let mut index = Index::new(media_type, manifests);
-    index.annotations = annotations(all, AnnotationLevel::Index);
+    index.annotations = annotations;
     Document::new(index)
 }

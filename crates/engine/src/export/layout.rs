@@ -14,8 +14,8 @@ use serde_json::json;
 use store::Store;
 
 use super::document;
+use super::files::stream;
 use super::shipment::Shipment;
-use crate::build::stream;
 use crate::error::BuildError;
 use crate::layers::Layers;
 use crate::request::{Annotation, AnnotationLevel, Destination};
@@ -145,7 +145,7 @@ fn top_index(
     names: &[Reference],
     annotations: &[Annotation],
 ) -> Document<Index> {
-    let given = document::annotations(annotations, AnnotationLevel::IndexDescriptor);
+    let given = document::annotations(annotations, AnnotationLevel::IndexDescriptor, None);
     let named = |own: Annotations| {
         let mut descriptor = root.clone();
         descriptor.annotations.extend(given.clone());

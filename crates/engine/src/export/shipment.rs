@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use layer::Times;
-use oci::{Descriptor, Document, Manifest, MediaType, Platform};
+use oci::{Annotations, Descriptor, Document, Manifest, MediaType, Platform};
 use store::{Image, ImageManifest, Store};
 
 use super::document;
@@ -43,12 +43,23 @@ pub(crate) struct ShippedImage {
 pub(crate) struct Shipping<'r> {
     /// Compression and media types.
     pub(crate) encoding: Encoding,
-    /// Annotations of the request.
+    /// Annotations beside the image's own.
     pub(crate) annotations: &'r [Annotation],
     /// Times of files in layers that were made here.
     pub(crate) times: Times,
     /// The documents that the image came with, or was shipped with before, are sent again.
     pub(crate) as_it_came: bool,
+}
+
+impl Shipping<'_> {
+    /// Whether an image is shipped as it is when nobody says how.
+    fn is_usual(&self) -> bool {
+        self.encoding == Encoding::default() && self.annotations.is_empty()
+    }
+
+    fn annotations_of(&self, level: AnnotationLevel, platform: Option<&Platform>) -> Annotations {
+        document::annotations(self.annotations, level, platform)
+    }
 }
 
 /// Makes an image ready, and remembers its documents in the store.
@@ -68,7 +79,7 @@ pub(crate) fn prepare(
             None => assemble(store, layers, manifest, shipping)?,
         };
         // The store knows an image by its usual form, not by the last that was asked for.
-        if shipping.encoding == Encoding::default() {
+        if shipping.is_usual() {
             manifest.manifest = Some(shipped.descriptor.clone());
             for (layer, blob) in manifest.layers.iter_mut().zip(&shipped.layers) {
                 layer.blob = Some(blob.descriptor.clone());
@@ -84,15 +95,14 @@ pub(crate) fn prepare(
                 .iter()
                 .map(|image| (image.descriptor.clone(), image.platform.clone()))
                 .collect();
-            let document = document::index(
-                parts,
-                shipping.encoding.docker_media_types,
-                shipping.annotations,
-            );
+            let mut annotations = image.annotations.clone();
+            annotations.extend(shipping.annotations_of(AnnotationLevel::Index, None));
+            let docker = shipping.encoding.docker_media_types;
+            let document = document::index(parts, docker, annotations);
             let media_type = document.value().media_type();
             store.put_blob(document.bytes()).map_err(failed)?;
             let root = document.descriptor(media_type.clone());
-            if shipping.encoding == Encoding::default() {
+            if shipping.is_usual() {
                 image.index = Some(root.clone());
             }
             (Some((media_type, document.bytes().clone())), root)
@@ -160,7 +170,11 @@ fn assemble(
     let config = resolve::config(store, image, "the image")
         .map_err(|error| BuildError::export("the image", error))?;
     let descriptors = blobs.iter().map(|blob| blob.descriptor.clone()).collect();
-    let annotations = document::annotations(shipping.annotations, AnnotationLevel::Manifest);
+    let platform = Some(&image.platform);
+    let mut annotations = image.annotations.clone();
+    annotations.extend(shipping.annotations_of(AnnotationLevel::Manifest, platform));
+    let mut of_descriptor = image.descriptor_annotations.clone();
+    of_descriptor.extend(shipping.annotations_of(AnnotationLevel::ManifestDescriptor, platform));
     let manifest = document::manifest(
         &config,
         descriptors,
@@ -171,7 +185,10 @@ fn assemble(
         .put_blob(manifest.bytes())
         .map_err(|error| BuildError::store("keep the image's manifest", error))?;
     Ok(ShippedImage {
-        descriptor: manifest.descriptor(manifest.value().media_type()),
+        descriptor: Descriptor {
+            annotations: of_descriptor,
+            ..manifest.descriptor(manifest.value().media_type())
+        },
         config: manifest.value().config.clone(),
         manifest: manifest.bytes().clone(),
         config_bytes: config.bytes().clone(),

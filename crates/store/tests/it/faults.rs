@@ -30,10 +30,13 @@ fn work(store: &Store) -> Result<(), StoreError> {
         config: Descriptor::new(MediaType::OciConfig, config.digest, config.len),
         manifest: None,
         layers: vec![],
+        annotations: oci::Annotations::new(),
+        descriptor_annotations: oci::Annotations::new(),
     };
     let image = Image {
         manifests: vec![manifest],
         index: None,
+        annotations: oci::Annotations::new(),
         created: 1,
     };
     let name: Reference = "app".parse().unwrap();

@@ -18,10 +18,13 @@ fn image(store: &Store, config: &[u8], layers: &[&[u8]]) -> Image {
         config: Descriptor::of(MediaType::OciConfig, config),
         manifest: None,
         layers: layers.iter().map(layer).collect(),
+        annotations: oci::Annotations::new(),
+        descriptor_annotations: oci::Annotations::new(),
     };
     Image {
         manifests: vec![manifest],
         index: None,
+        annotations: oci::Annotations::new(),
         created: 1,
     }
 }
