@@ -84,6 +84,9 @@ pub struct EngineOptions {
     pub min_free: Option<u64>,
     /// Mount layers as directories even where EROFS could be mounted.
     pub directories: bool,
+    /// The caller removes the state directory before it ends: nobody waits for the disk, and no
+    /// process goes on writing there after the last build.
+    pub temporary: bool,
     /// What this process may do.
     pub standpoint: Standpoint,
 }
@@ -109,6 +112,7 @@ pub struct Engine {
     standing: Standing,
     /// Asked for when first needed: the kernel takes a millisecond to say.
     erofs: OnceLock<sys::mount::ErofsSupport>,
+    temporary: bool,
     /// The limits of the store.
     room: room::Room,
 }
@@ -160,6 +164,7 @@ impl Engine {
             helper,
             standing,
             erofs,
+            temporary: options.temporary,
         })
     }
 

@@ -240,7 +240,9 @@ impl Engine {
     /// outlive a crash of the machine.
     pub(crate) fn settle_later(&self) {
         self.room.after_writing();
-        settle::start(&self.store);
+        if !self.temporary {
+            settle::start(&self.store);
+        }
     }
 }
 

@@ -68,6 +68,7 @@ impl Session {
         let engine = Engine::open(options(root, self.config()?, standpoint.clone()))?;
         let second = EngineOptions {
             directories: true,
+            temporary: true,
             ..options(other.clone(), self.config()?, standpoint)
         };
         Ok((engine, Engine::open(second)?, other))
@@ -115,6 +116,7 @@ fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptio
         max_size: config.gc.max_size,
         min_free: config.gc.min_free,
         directories: config.layers == Layers::Directories,
+        temporary: false,
         standpoint,
     }
 }
