@@ -39,6 +39,7 @@ mod room;
 mod settle;
 mod step;
 mod terminal;
+mod usage;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -59,10 +60,10 @@ pub use error::{BuildError, StepError};
 pub use git_state::{GitState, git_state};
 pub use images::{ImageDetails, ImageSummary};
 pub use machine::{
-    DoctorReport, Info, PruneFilter, PruneReport, PruneRequest, Standpoint, UsageRow,
-    cancel_on_signal, enter_user_namespace, is_root,
+    DoctorReport, Info, Standpoint, cancel_on_signal, enter_user_namespace, is_root,
 };
 pub use settle::init_if_child;
+pub use usage::{PruneReport, PruneRequest, UsageRow};
 
 use mounting::Mounting;
 use net::Net;

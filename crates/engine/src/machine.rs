@@ -1,10 +1,9 @@
-//! The machine and the store as a user sees them: privileges, signals, disk usage, health.
+//! The machine and the store as a user sees them: privileges, signals, health.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use runtime::rootless::{self, Standing};
-use store::{PrunePolicy, Store, Usage, UsageId, UsageKind};
+use store::Store;
 use sys::mount::ErofsSupport;
 
 use crate::Engine;
@@ -87,62 +86,6 @@ pub struct Info {
     pub layers: String,
 }
 
-/// Something in the store.
-#[derive(Clone, Debug)]
-pub struct UsageRow {
-    /// Its name.
-    pub id: String,
-    /// `layer`, `blob` or `cachemount`.
-    pub kind: &'static str,
-    /// Bytes on the disk.
-    pub size: u64,
-    /// Seconds since 1970.
-    pub last_used: u64,
-    /// A living process uses it.
-    pub in_use: bool,
-    /// An image needs it.
-    pub shared: bool,
-    /// What it is, for people.
-    pub description: String,
-}
-
-/// One condition on what is shown or pruned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PruneFilter {
-    /// Not used for so long.
-    UnusedFor(Duration),
-    /// Whose name begins so.
-    Id(String),
-    /// Of this kind.
-    Kind(String),
-    /// In use, or not.
-    InUse(bool),
-    /// Needed by an image, or not.
-    Shared(bool),
-}
-
-/// What to give up.
-#[derive(Clone, Debug, Default)]
-pub struct PruneRequest {
-    /// Images without a name too.
-    pub all: bool,
-    /// All have to hold.
-    pub filters: Vec<PruneFilter>,
-    /// Until the store takes no more than this.
-    pub max_size: Option<u64>,
-    /// Until the disk has this many bytes free.
-    pub min_free: Option<u64>,
-}
-
-/// What was given up.
-#[derive(Clone, Debug)]
-pub struct PruneReport {
-    /// Each thing.
-    pub removed: Vec<UsageRow>,
-    /// Bytes.
-    pub freed: u64,
-}
-
 /// What a check of the store found.
 #[derive(Clone, Debug)]
 pub struct DoctorReport {
@@ -168,52 +111,6 @@ impl Engine {
                 ErofsSupport::None(reason) => format!("directories ({reason})"),
             },
         }
-    }
-
-    /// What the store holds, largest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn usage(&self, filters: &[PruneFilter]) -> Result<Vec<UsageRow>, BuildError> {
-        let all = self
-            .store
-            .usage()
-            .map_err(|error| BuildError::store("read the store", error))?;
-        let mut rows: Vec<UsageRow> = all
-            .iter()
-            .filter(|usage| fits(usage, filters))
-            .map(row)
-            .collect();
-        rows.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
-        Ok(rows)
-    }
-
-    /// Gives up cache that no image and no living process needs.
-    ///
-    /// # Errors
-    /// When the store cannot be read or changed.
-    pub fn prune(&self, request: &PruneRequest) -> Result<PruneReport, BuildError> {
-        let failed = |error| BuildError::store("prune the store", error);
-        if request.all {
-            for (image, names) in self.store.images().map_err(failed)? {
-                if names.is_empty() {
-                    self.store.remove_image(&image.id()).map_err(failed)?;
-                }
-            }
-        }
-        let policy = PrunePolicy {
-            max_size: request.max_size,
-            min_free: request.min_free,
-            ..PrunePolicy::default()
-        };
-        let report = self
-            .store
-            .prune(&policy, &|usage| fits(usage, &request.filters))
-            .map_err(failed)?;
-        Ok(PruneReport {
-            removed: report.removed.iter().map(row).collect(),
-            freed: report.freed,
-        })
     }
 
     /// Verifies everything in the store and drops what is damaged.
@@ -243,47 +140,5 @@ impl Engine {
         if !self.temporary {
             settle::start(&self.store);
         }
-    }
-}
-
-fn fits(usage: &Usage, filters: &[PruneFilter]) -> bool {
-    filters.iter().all(|filter| match filter {
-        PruneFilter::UnusedFor(least) => usage.age(SystemTime::now()) >= *least,
-        PruneFilter::Id(prefix) => name(&usage.id).starts_with(prefix),
-        PruneFilter::Kind(kind) => kind_name(usage.kind()) == kind,
-        PruneFilter::InUse(wanted) => usage.in_use == *wanted,
-        PruneFilter::Shared(wanted) => usage.in_image == *wanted,
-    })
-}
-
-fn row(usage: &Usage) -> UsageRow {
-    UsageRow {
-        id: name(&usage.id),
-        kind: kind_name(usage.kind()),
-        size: usage.size,
-        last_used: usage
-            .last_used
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs(),
-        in_use: usage.in_use,
-        shared: usage.in_image,
-        description: usage.description.clone(),
-    }
-}
-
-fn name(id: &UsageId) -> String {
-    match id {
-        UsageId::Layer(id) => id.to_string(),
-        UsageId::Blob(digest) => digest.to_string(),
-        UsageId::CacheMount(name) => name.clone(),
-    }
-}
-
-fn kind_name(kind: UsageKind) -> &'static str {
-    match kind {
-        UsageKind::Layer => "layer",
-        UsageKind::Blob => "blob",
-        UsageKind::CacheMount => "cachemount",
     }
 }

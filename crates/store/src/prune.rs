@@ -30,6 +30,8 @@ pub struct PrunePolicy {
     pub max_size: Option<u64>,
     /// Stop as soon as the file system has this many bytes free.
     pub min_free: Option<u64>,
+    /// Stop as soon as the store takes no more bytes than this, whatever the other limits ask for.
+    pub reserved: Option<u64>,
     /// Only tell what would go.
     pub dry_run: bool,
 }
@@ -134,7 +136,7 @@ impl Pruning<'_> {
         let mut queue = candidates;
         queue.sort_by_cached_key(rank);
         queue.reverse();
-        while !queue.is_empty() && !self.is_enough() {
+        while !queue.is_empty() && self.wanted() > 0 {
             let batch = self.next_batch(&mut queue);
             let gone = if self.policy.dry_run {
                 batch
@@ -152,28 +154,23 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    fn is_enough(&self) -> bool {
-        let limited = self.policy.max_size.is_some() || self.policy.min_free.is_some();
-        limited
-            && self.policy.max_size.is_none_or(|max| self.size <= max)
-            && self.policy.min_free.is_none_or(|min| self.free >= min)
+    /// How many bytes are still to go.
+    fn wanted(&self) -> u64 {
+        let policy = self.policy;
+        let over = policy.max_size.map(|max| self.size.saturating_sub(max));
+        let short = policy.min_free.map(|min| min.saturating_sub(self.free));
+        let above = policy.reserved.map(|least| self.size.saturating_sub(least));
+        let wanted = over.max(short).unwrap_or(u64::MAX);
+        above.map_or(wanted, |above| above.min(wanted))
     }
 
     /// As many as may be needed, and not too many at once.
     fn next_batch(&self, queue: &mut Vec<Usage>) -> Vec<Usage> {
-        let over = self
-            .policy
-            .max_size
-            .map_or(0, |max| self.size.saturating_sub(max));
-        let short = self
-            .policy
-            .min_free
-            .map_or(0, |min| min.saturating_sub(self.free));
-        let unlimited = self.policy.max_size.is_none() && self.policy.min_free.is_none();
+        let wanted = self.wanted();
         let mut batch = Vec::new();
-        let mut planned = 0;
+        let mut planned: u64 = 0;
         while batch.len() < BATCH
-            && (unlimited || planned < over.max(short))
+            && planned < wanted
             && let Some(usage) = queue.pop()
         {
             planned += usage.size;

@@ -1,6 +1,6 @@
 //! What takes how much room, and who holds it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -44,8 +44,12 @@ pub struct Usage {
     pub id: UsageId,
     /// Bytes on the disk.
     pub size: u64,
+    /// When it came into the store.
+    pub created: SystemTime,
     /// When it was used last, exact to an hour.
     pub last_used: SystemTime,
+    /// The layers that it lies directly on in one result or another.
+    pub parents: Vec<LayerId>,
     /// A living process uses it.
     pub in_use: bool,
     /// An image needs it.
@@ -150,7 +154,11 @@ impl Inner {
         wanted: &HashSet<Pin>,
     ) -> Result<Vec<Usage>, StoreError> {
         let mut descriptions = HashMap::new();
+        let mut parents: HashMap<LayerId, BTreeSet<LayerId>> = HashMap::new();
         for (_, result) in self.results()? {
+            for pair in result.layers.windows(2) {
+                parents.entry(pair[1]).or_default().insert(pair[0]);
+            }
             if let Some(&top) = result.layers.last() {
                 descriptions.insert(top, result.description);
             }
@@ -164,7 +172,13 @@ impl Inner {
             usage.push(Usage {
                 id: UsageId::Layer(id),
                 size: layer_size(&path)?,
+                created: created(&metadata),
                 last_used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                parents: parents
+                    .remove(&id)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
                 in_use: held.contains(&Pin::Layer(id)),
                 in_image: wanted.contains(&Pin::Layer(id)),
                 description: descriptions.remove(&id).unwrap_or_default(),
@@ -188,6 +202,10 @@ impl Inner {
             usage.push(Usage {
                 id: UsageId::Blob(digest),
                 size: on_disk(&path) + on_disk(&record),
+                created: path
+                    .symlink_metadata()
+                    .map_or(SystemTime::UNIX_EPOCH, |data| created(&data)),
+                parents: Vec::new(),
                 last_used: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                 in_use: held.contains(&Pin::Blob(digest)),
                 in_image: wanted.contains(&Pin::Blob(digest)),
@@ -209,6 +227,10 @@ impl Inner {
                 .and_then(|m| m.modified());
             usage.push(Usage {
                 size: tree_size(&folder)?,
+                created: folder
+                    .symlink_metadata()
+                    .map_or(SystemTime::UNIX_EPOCH, |folder| created(&folder)),
+                parents: Vec::new(),
                 last_used: last_used.unwrap_or(SystemTime::UNIX_EPOCH),
                 in_use: self.is_mount_in_use(&folder)?,
                 in_image: false,
@@ -233,6 +255,12 @@ impl Inner {
         }
         Ok(ids)
     }
+}
+
+/// When a file was made; where its file system does not know, when it was changed last.
+fn created(metadata: &fs::Metadata) -> SystemTime {
+    let created = metadata.created().or_else(|_| metadata.modified());
+    created.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// What a layer takes. A directory is measured once, and the figure is kept beside it.

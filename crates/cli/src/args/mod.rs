@@ -4,16 +4,22 @@
 
 mod annotations;
 mod build;
+mod filter;
+mod format;
 mod git;
 mod mounts;
 mod outputs;
 mod values;
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::UsageRow;
 
 pub(crate) use build::{BuildArgs, Environment, parse_platform};
+use filter::UsageFilter;
+pub(crate) use format::Format;
 pub(crate) use values::{parse_duration, parse_size};
 
 /// A Dockerfile compiler: reproducible OCI images without a daemon.
@@ -203,9 +209,9 @@ pub(crate) struct ImagesArgs {
     /// Show digests of the manifests that are known
     #[arg(long)]
     pub(crate) digests: bool,
-    /// `table` or `json`
-    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
-    pub(crate) format: String,
+    /// `table`, `json`, or a template as '{{.Repository}}:{{.Tag}}'
+    #[arg(long, default_value = "table")]
+    pub(crate) format: Format,
     /// Repository, or repository:tag, to list
     pub(crate) repository: Option<String>,
 }
@@ -257,32 +263,52 @@ pub(crate) struct HistoryArgs {
 
 #[derive(Args)]
 pub(crate) struct DuArgs {
-    /// Show every layer
-    #[arg(long)]
+    /// Show all that is known of each thing
+    #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// `table` or `json`
-    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
-    pub(crate) format: String,
-    /// until=DURATION, type=TYPE, id=ID, inuse=BOOL, shared=BOOL
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) filter: Vec<String>,
+    /// `table`, `json`, or a template as '{{.ID}} {{.Size}}'
+    #[arg(long, default_value = "table")]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
 }
 
 #[derive(Args)]
 pub(crate) struct PruneArgs {
-    /// Remove untagged images' layers and everything else no build is using
+    /// Remove images without a name too
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Do not ask
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// until=DURATION, type=TYPE, id=ID
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) filter: Vec<String>,
-    /// Keep at most this much cache
-    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = parse_size)]
+    /// Show all that is known of what is removed
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Remove until the cache takes at most this much
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(crate) max_used_space: Option<u64>,
     /// Remove until this much of the disk is free
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(crate) min_free_space: Option<u64>,
+    /// Keep this much cache, whatever else is asked for
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) reserved_space: Option<u64>,
+}
+
+/// What is shown or removed: all have to fit.
+#[derive(Args)]
+pub(crate) struct Filters {
+    /// until=DURATION; id, parents, description or type with =, != or ~=REGEX; inuse, mutable,
+    /// immutable, shared or private
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<UsageFilter>,
+}
+
+impl Filters {
+    /// Whether something fits.
+    pub(crate) fn fit(&self, row: &UsageRow, now: SystemTime) -> bool {
+        self.filter.iter().all(|filter| filter.fits(row, now))
+    }
 }

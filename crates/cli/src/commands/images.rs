@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 use engine::event::Events;
 use engine::{Engine, ImageSummary};
 use oci::Reference;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Session;
 use crate::args::{
-    HistoryArgs, ImagesArgs, InspectArgs, ProgressMode, PullArgs, PushArgs, RmiArgs, TagArgs,
-    parse_platform,
+    Format, HistoryArgs, ImagesArgs, InspectArgs, ProgressMode, PullArgs, PushArgs, RmiArgs,
+    TagArgs, parse_platform,
 };
 use crate::{exit, progress, table};
 
@@ -99,12 +99,19 @@ pub(crate) fn list(session: &Session, args: &ImagesArgs) -> Result<ExitCode> {
             .collect();
         ids.dedup();
         ids.iter().for_each(|id| println!("{id}"));
-    } else if args.format == "json" {
-        images
+        return Ok(ExitCode::SUCCESS);
+    }
+    match &args.format {
+        Format::Table => println!("{}", images_table(&images, args)),
+        Format::Json => images
             .iter()
-            .for_each(|image| println!("{}", summary_json(image)));
-    } else {
-        println!("{}", images_table(&images, args));
+            .for_each(|image| println!("{}", Value::Object(fields(image)))),
+        Format::Template(template) => {
+            let readable = |image| readable(image, args.no_trunc);
+            let rows: Vec<_> = images.iter().map(readable).collect();
+            let text = template.render(&rows).map_err(anyhow::Error::msg)?;
+            println!("{text}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,15 +125,10 @@ fn id(image: &ImageSummary, whole: bool) -> String {
 }
 
 fn images_table(images: &[ImageSummary], args: &ImagesArgs) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
     let rows: Vec<Vec<String>> = images
         .iter()
         .map(|image| {
             let (repository, tag) = names(image);
-            let age = now.saturating_sub(u64::try_from(image.created).unwrap_or(0));
             let mut row = vec![repository, tag];
             if args.digests {
                 row.push(
@@ -137,7 +139,7 @@ fn images_table(images: &[ImageSummary], args: &ImagesArgs) -> String {
             }
             row.extend([
                 id(image, args.no_trunc),
-                table::ago(age),
+                age(image),
                 table::size(image.size),
             ]);
             row
@@ -151,6 +153,13 @@ fn images_table(images: &[ImageSummary], args: &ImagesArgs) -> String {
     } else {
         table::layout(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows)
     }
+}
+
+/// How long ago it was made.
+fn age(image: &ImageSummary) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_secs();
+    table::ago(now.saturating_sub(u64::try_from(image.created).unwrap_or(0)))
 }
 
 fn names(image: &ImageSummary) -> (String, String) {
@@ -171,16 +180,35 @@ fn names(image: &ImageSummary) -> (String, String) {
     }
 }
 
-fn summary_json(image: &ImageSummary) -> Value {
+fn fields(image: &ImageSummary) -> Map<String, Value> {
     let (repository, tag) = names(image);
-    json!({
+    let fields = json!({
         "Repository": repository,
         "Tag": tag,
         "ID": image.id.to_string(),
         "Digest": image.manifest.map(|digest| digest.to_string()),
         "Created": image.created,
         "Size": image.size,
-    })
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => unreachable!("it was written as an object"),
+    }
+}
+
+/// The same for people, with docker's names: short ids, sizes with units, ages.
+fn readable(image: &ImageSummary, whole: bool) -> Map<String, Value> {
+    let mut fields = fields(image);
+    let digest = image.manifest.map(|digest| digest.to_string());
+    for (name, text) in [
+        ("ID", id(image, whole)),
+        ("Digest", digest.unwrap_or_else(|| "<none>".into())),
+        ("CreatedSince", age(image)),
+        ("Size", table::size(image.size)),
+    ] {
+        fields.insert(name.into(), text.into());
+    }
+    fields
 }
 
 /// Gives an image another name.

@@ -5,6 +5,7 @@ mod container;
 mod diff;
 mod images;
 mod machine;
+mod usage;
 
 use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
@@ -31,8 +32,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Inspect(args) => images::inspect(&session, &args),
         Command::Diff(args) => diff::diff(&session, &args),
         Command::History(args) => images::history(&session, &args),
-        Command::Du(args) => machine::du(&session, &args),
-        Command::Prune(args) => machine::prune(&session, &args),
+        Command::Du(args) => usage::du(&session, &args),
+        Command::Prune(args) => usage::prune(&session, &args),
         Command::Doctor => machine::doctor(&session),
         Command::Info => machine::info(&session),
     }

@@ -13,6 +13,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod diff;
+mod du;
 mod exports;
 mod ignore;
 mod images;

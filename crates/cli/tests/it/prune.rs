@@ -1,60 +1,11 @@
-//! `kiln du`, `kiln prune`, the configured limits, a full disk.
+//! `kiln prune`, the configured limits, a full disk.
 
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::du::{app, cache_only, rows};
 use crate::harness::{Project, Registry, tool};
-
-fn app() -> Project {
-    let project = Project::with(
-        "FROM busybox\nRUN dd if=/dev/urandom of=/big bs=1k count=600 2>/dev/null\n\
-         RUN --mount=type=cache,target=/c,id=things echo > /c/f\n",
-    );
-    drop(
-        project
-            .kiln(&["build", "-o", "type=cacheonly", "."])
-            .success(),
-    );
-    project
-}
-
-/// Rows of `kiln du` with these filters, as JSON lines.
-#[track_caller]
-fn rows(project: &Project, filters: &[&str]) -> Vec<String> {
-    let mut arguments = vec!["du", "--format", "json"];
-    filters
-        .iter()
-        .for_each(|filter| arguments.extend(["--filter", filter]));
-    let done = project.kiln(&arguments).success();
-    done.stdout.lines().map(str::to_string).collect()
-}
-
-#[test]
-fn usage_is_shown_and_filtered() {
-    let project = app();
-    let all = rows(&project, &[]);
-    assert!(
-        all[0].contains("\"Type\":\"layer\""),
-        "the largest first: {all:?}"
-    );
-    let table = project.kiln(&["du"]).success().stdout;
-    assert!(
-        table.contains("RECLAIMABLE") && table.contains("Total:"),
-        "{table}"
-    );
-    let mounts = rows(&project, &["type=cachemount"]);
-    assert_eq!(mounts.len(), 1, "{all:?}");
-    assert!(mounts[0].contains("things"), "{mounts:?}");
-    assert_eq!(rows(&project, &["until=1h"]).len(), 0, "all of it is new");
-    assert_eq!(rows(&project, &["inuse=false"]).len(), all.len());
-    let needed = rows(&project, &["shared=true"]).len();
-    assert!(
-        needed > 0 && needed < all.len(),
-        "the image busybox needs some"
-    );
-    drop(project.kiln(&["du", "--filter", "colour=red"]).code(1));
-}
 
 #[test]
 fn pruning_keeps_what_images_need() {
@@ -83,6 +34,39 @@ fn pruning_keeps_what_images_need() {
         .success();
     assert_eq!(again.executed().len(), 2, "what was pruned runs again");
     drop(project.kiln(&["doctor"]).success());
+}
+
+#[test]
+fn pruning_stops_at_limits() {
+    let project = app();
+    /// Prunes the application, whose large layer is 0.6 MB: whether that one goes.
+    #[track_caller]
+    fn check(project: &Project, flags: &[&str], goes: bool) {
+        let mut arguments = vec!["prune", "-f"];
+        arguments.extend(flags);
+        let done = project.kiln(&arguments).success();
+        assert_eq!(done.stdout.contains("urandom"), goes, "{}", done.stdout);
+        let left = rows(project, &["description~=urandom"]);
+        assert_eq!(left.is_empty(), goes, "{left:?}");
+        assert_eq!(rows(project, &["shared"]).len(), 4, "the image is whole");
+        cache_only(project);
+    }
+    let check = |flags: &[&str], goes| check(&project, flags, goes);
+    check(&["--max-used-space", "100m"], false);
+    check(&["--min-free-space", "1"], false);
+    check(&["--reserved-space", "100m"], false);
+    check(
+        &["--max-used-space", "1k", "--reserved-space", "100m"],
+        false,
+    );
+    check(&["--filter", "type=exec.cachemount"], false);
+    check(&["--filter", "until=1h"], false);
+    check(&["--max-used-space", "1.8m"], true);
+    check(&["--keep-storage", "1.8m"], true);
+    check(&["--min-free-space", "1000000g"], true);
+    check(&["--filter", "immutable", "--filter", "until=0s"], true);
+    check(&["--filter", "description!=things", "--verbose"], true);
+    check(&[], true);
 }
 
 #[test]
@@ -171,7 +155,7 @@ fn on_a_small_disk(megabytes: u32) -> (Project, Disk) {
 }
 
 #[track_caller]
-fn cache_only(project: &Project, dockerfile: &str) -> crate::harness::Output {
+fn build_only(project: &Project, dockerfile: &str) -> crate::harness::Output {
     project.write("Dockerfile", dockerfile);
     project.kiln(&["build", "-o", "type=cacheonly", "."])
 }
@@ -183,9 +167,9 @@ fn a_full_disk_gives_up_cache_and_then_says_so() {
     let step = |megabytes: u32, name: &str| {
         format!("FROM busybox\nRUN dd if=/dev/zero of=/{name} bs=1M count={megabytes} 2>&1\n")
     };
-    drop(cache_only(&project, &step(12, "one")).success());
-    drop(cache_only(&project, &step(13, "two")).success());
-    let done = cache_only(&project, &step(90, "three")).code(1);
+    drop(build_only(&project, &step(12, "one")).success());
+    drop(build_only(&project, &step(13, "two")).success());
+    let done = build_only(&project, &step(90, "three")).code(1);
     drop(done.says(&["the disk is full"]));
     drop(project.kiln(&["doctor"]).success());
 }
@@ -202,11 +186,11 @@ fn a_full_disk_makes_room_for_copies_and_downloads() {
     // Twice what a copy takes does not fit, nor does a download beside a copy.
     for content in [1, 2, 3] {
         project.write("large", [noise(14 << 20), vec![content]].concat());
-        drop(cache_only(&project, "FROM scratch\nCOPY large /\n").success());
+        drop(build_only(&project, "FROM scratch\nCOPY large /\n").success());
     }
-    drop(cache_only(&project, &format!("FROM {base}\nRUN ls -l /large\n")).success());
+    drop(build_only(&project, &format!("FROM {base}\nRUN ls -l /large\n")).success());
     project.write("large", noise(40 << 20));
-    let done = cache_only(&project, "FROM scratch\nCOPY large /\n").code(1);
+    let done = build_only(&project, "FROM scratch\nCOPY large /\n").code(1);
     drop(done.says(&["No space left on device"]));
     drop(project.kiln(&["doctor"]).success());
 }
