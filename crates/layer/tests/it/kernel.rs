@@ -53,6 +53,30 @@ pub(crate) fn mount_overlay(layers: &[PathBuf], user_marks: bool) -> Option<Moun
     ))
 }
 
+/// Mounts an overlay as steps have it, its writes going to `upper`; `None` where that is not
+/// possible.
+pub(crate) fn mount_writable(
+    lower: &Path,
+    upper: &Path,
+    work: &Path,
+    user_marks: bool,
+) -> Option<Mounted> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut options = match user_marks {
+        true => vec![FsOption::Flag("userxattr")],
+        false => ["redirect_dir", "metacopy", "index"]
+            .map(|key| FsOption::Value(key, "off".to_owned()))
+            .to_vec(),
+    };
+    options.extend([
+        FsOption::Value("lowerdir+", text(lower)),
+        FsOption::Value("upperdir", text(upper)),
+        FsOption::Value("workdir", text(work)),
+        FsOption::Flag("volatile"),
+    ]);
+    probed(mount_new("overlay", &options, Attributes::empty()))
+}
+
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn probed(result: Result<OwnedFd, MountError>) -> Option<Mounted> {
     const EPERM: i32 = 1;

@@ -55,7 +55,7 @@ fn with_parents(mut layer: Layer, upper: &Tree) -> Layer {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30))]
+    #![proptest_config(generate::cases(30))]
 
     /// A layer as tar and index, and the same layer as an upper directory of overlayfs.
     #[test]
@@ -98,7 +98,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(generate::cases(200))]
 
     #[test]
     fn diff_and_apply_are_inverse((lower, upper, opaque) in trees()) {

@@ -10,6 +10,7 @@ mod host;
 mod index;
 mod kernel;
 mod layers;
+mod overlay;
 mod pack;
 mod racy;
 mod root;

@@ -234,16 +234,31 @@ pub(crate) mod generate {
         Chmod(RelPath, u32),
     }
 
+    /// As many as `PROPTEST_CASES` says, for a long run; else so many.
+    pub(crate) fn cases(usual: u32) -> ProptestConfig {
+        match std::env::var_os("PROPTEST_CASES") {
+            Some(_) => ProptestConfig::default(),
+            None => ProptestConfig::with_cases(usual),
+        }
+    }
+
+    /// Names that every form of a layer can say.
+    const NAMES: &[&str] = &[
+        "a",
+        "b",
+        "c",
+        "d.x",
+        "wh.a",
+        "\u{fc}",
+        "a-name-that-is-so-long-that-two-of-them-do-not-fit-into-the-hundred-bytes-of-a-header",
+    ];
+
     pub(crate) fn path() -> impl Strategy<Value = RelPath> {
-        let name = prop::sample::select(vec![
-            "a",
-            "b",
-            "c",
-            "d.x",
-            "wh.a",
-            "\u{fc}",
-            "a-name-that-is-so-long-that-two-of-them-do-not-fit-into-the-hundred-bytes-of-a-header",
-        ]);
+        path_among(NAMES)
+    }
+
+    fn path_among(names: &'static [&'static str]) -> impl Strategy<Value = RelPath> {
+        let name = prop::sample::select(names);
         prop::collection::vec(name, 1..4).prop_map(|names| RelPath::new(names.join("/")).unwrap())
     }
 
@@ -304,6 +319,15 @@ pub(crate) mod generate {
     }
 
     pub(crate) fn operations(most: usize) -> impl Strategy<Value = Vec<Operation>> {
+        operations_among(NAMES, most)
+    }
+
+    /// The same with other names.
+    pub(crate) fn operations_among(
+        names: &'static [&'static str],
+        most: usize,
+    ) -> impl Strategy<Value = Vec<Operation>> {
+        let path = || path_among(names);
         let operation = prop_oneof![
             6 => (path(), inode()).prop_map(|(path, inode)| Operation::Put(path, inode)),
             2 => path().prop_map(Operation::Remove),

@@ -72,7 +72,7 @@ fn check(root: &Path, tree: &Tree) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(generate::cases(40))]
 
     #[test]
     fn a_directory_is_the_tree(operations in generate::operations(15)) {
