@@ -13,9 +13,11 @@ mod commands;
 mod config;
 mod exit;
 mod failure;
+mod format;
 mod progress;
 mod report;
 mod table;
+mod template;
 
 use std::process::ExitCode;
 
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
     // Containers start from this same binary: nothing may come before this line.
     engine::init_if_child();
     let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+        Ok(cli) => cli.plain(),
         Err(error) => {
             // Help and version are no errors, and a closed output is nobody's loss.
             drop(error.print());

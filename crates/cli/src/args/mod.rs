@@ -5,8 +5,8 @@
 mod annotations;
 mod build;
 mod filter;
-mod format;
 mod git;
+mod groups;
 mod mounts;
 mod outputs;
 mod values;
@@ -17,9 +17,12 @@ use std::time::SystemTime;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::UsageRow;
 
+use crate::format::Format;
+
+use groups::Group;
+
 pub(crate) use build::{BuildArgs, Environment, parse_platform};
 use filter::UsageFilter;
-pub(crate) use format::Format;
 pub(crate) use values::{parse_duration, parse_size};
 
 /// A Dockerfile compiler: reproducible OCI images without a daemon.
@@ -36,6 +39,17 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The same with kiln's own spelling of the command.
+    pub(crate) fn plain(self) -> Cli {
+        let command = match self.command {
+            Command::Group(group) => group.command(),
+            command => command,
+        };
+        Cli { command, ..self }
+    }
 }
 
 /// Flags of every command.
@@ -79,6 +93,10 @@ pub(crate) enum Command {
     Doctor,
     /// Show version and what this machine lets kiln do
     Info,
+    /// Show the version
+    Version(VersionArgs),
+    #[command(flatten)]
+    Group(Group),
 }
 
 /// How progress is shown.
@@ -209,8 +227,8 @@ pub(crate) struct ImagesArgs {
     /// Show digests of the manifests that are known
     #[arg(long)]
     pub(crate) digests: bool,
-    /// `table`, `json`, or a template as '{{.Repository}}:{{.Tag}}'
-    #[arg(long, default_value = "table")]
+    /// `table`, `json`, or a Go template, `table` before it for columns
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
     /// Repository, or repository:tag, to list
     pub(crate) repository: Option<String>,
@@ -236,9 +254,19 @@ pub(crate) struct RmiArgs {
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
+    /// `json`, or a Go template: {{.Id}}, {{json .Config.Labels}}
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) format: Format,
     /// Images: references or ids
     #[arg(required = true)]
     pub(crate) images: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct VersionArgs {
+    /// `json`, or a Go template: {{.Client.Version}}
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) format: Format,
 }
 
 #[derive(Args)]
@@ -257,6 +285,9 @@ pub(crate) struct HistoryArgs {
     /// Do not shorten instructions
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// `table`, `json`, or a Go template, `table` before it for columns
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) format: Format,
     /// Image: reference or id
     pub(crate) image: String,
 }
@@ -266,8 +297,8 @@ pub(crate) struct DuArgs {
     /// Show all that is known of each thing
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// `table`, `json`, or a template as '{{.ID}} {{.Size}}'
-    #[arg(long, default_value = "table")]
+    /// `table`, `json`, or a Go template, `table` before it for columns
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) filters: Filters,

@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use engine::event::Events;
 use engine::{Engine, ImageSummary};
 use oci::Reference;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Session;
 use crate::args::{
-    Format, HistoryArgs, ImagesArgs, InspectArgs, ProgressMode, PullArgs, PushArgs, RmiArgs,
-    TagArgs, parse_platform,
+    HistoryArgs, ImagesArgs, InspectArgs, ProgressMode, PullArgs, PushArgs, RmiArgs, TagArgs,
+    parse_platform,
 };
+use crate::format::Format;
 use crate::{exit, progress, table};
 
 const SHORT: usize = 12;
@@ -101,18 +102,19 @@ pub(crate) fn list(session: &Session, args: &ImagesArgs) -> Result<ExitCode> {
         ids.iter().for_each(|id| println!("{id}"));
         return Ok(ExitCode::SUCCESS);
     }
-    match &args.format {
-        Format::Table => println!("{}", images_table(&images, args)),
-        Format::Json => images
-            .iter()
-            .for_each(|image| println!("{}", Value::Object(fields(image)))),
-        Format::Template(template) => {
-            let readable = |image| readable(image, args.no_trunc);
-            let rows: Vec<_> = images.iter().map(readable).collect();
-            let text = template.render(&rows).map_err(anyhow::Error::msg)?;
-            println!("{text}");
-        }
-    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let rows: Vec<Value> = images
+        .iter()
+        .map(|image| summary(image, now, args.no_trunc))
+        .collect();
+    let lines = args.format.lines(&rows, &HEADINGS)?;
+    print!(
+        "{}",
+        lines.unwrap_or_else(|| images_table(&rows, args.digests) + "\n")
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,42 +126,32 @@ fn id(image: &ImageSummary, whole: bool) -> String {
     }
 }
 
-fn images_table(images: &[ImageSummary], args: &ImagesArgs) -> String {
-    let rows: Vec<Vec<String>> = images
-        .iter()
-        .map(|image| {
-            let (repository, tag) = names(image);
-            let mut row = vec![repository, tag];
-            if args.digests {
-                row.push(
-                    image
-                        .manifest
-                        .map_or("<none>".into(), |digest| digest.to_string()),
-                );
-            }
-            row.extend([
-                id(image, args.no_trunc),
-                age(image),
-                table::size(image.size),
-            ]);
-            row
-        })
-        .collect();
-    if args.digests {
-        table::layout(
-            &["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"],
-            &rows,
-        )
-    } else {
-        table::layout(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows)
-    }
-}
+/// Fields of `--format` and what stands above their columns.
+const HEADINGS: [(&str, &str); 9] = [
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("CreatedAt", "CREATED AT"),
+    ("Created", "CREATED"),
+    ("Bytes", "BYTES"),
+];
 
-/// How long ago it was made.
-fn age(image: &ImageSummary) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_secs();
-    table::ago(now.saturating_sub(u64::try_from(image.created).unwrap_or(0)))
+/// The first columns of [`HEADINGS`].
+fn images_table(rows: &[Value], digests: bool) -> String {
+    const SHOWN: usize = 6;
+    let columns = HEADINGS[..SHOWN]
+        .iter()
+        .filter(|(field, _)| digests || *field != "Digest");
+    let (fields, headings): (Vec<&str>, Vec<&str>) = columns.copied().unzip();
+    let cell = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_string();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| fields.iter().map(|field| cell(row, field)).collect())
+        .collect();
+    table::layout(&headings, &rows)
 }
 
 fn names(image: &ImageSummary) -> (String, String) {
@@ -180,35 +172,30 @@ fn names(image: &ImageSummary) -> (String, String) {
     }
 }
 
-fn fields(image: &ImageSummary) -> Map<String, Value> {
+/// An image in docker's words, and its time in seconds since 1970 and its size in bytes.
+fn summary(image: &ImageSummary, now: u64, whole_id: bool) -> Value {
     let (repository, tag) = names(image);
-    let fields = json!({
+    let age = now.saturating_sub(u64::try_from(image.created).unwrap_or(0));
+    let digest = image.manifest.map(|digest| digest.to_string());
+    json!({
         "Repository": repository,
         "Tag": tag,
-        "ID": image.id.to_string(),
-        "Digest": image.manifest.map(|digest| digest.to_string()),
+        "ID": id(image, whole_id),
+        "Digest": digest.unwrap_or_else(|| "<none>".into()),
         "Created": image.created,
-        "Size": image.size,
-    });
-    match fields {
-        Value::Object(fields) => fields,
-        _ => unreachable!("it was written as an object"),
-    }
+        "CreatedAt": time(image.created),
+        "CreatedSince": table::ago(age),
+        "Size": table::size(image.size),
+        "Bytes": image.size,
+    })
 }
 
-/// The same for people, with docker's names: short ids, sizes with units, ages.
-fn readable(image: &ImageSummary, whole: bool) -> Map<String, Value> {
-    let mut fields = fields(image);
-    let digest = image.manifest.map(|digest| digest.to_string());
-    for (name, text) in [
-        ("ID", id(image, whole)),
-        ("Digest", digest.unwrap_or_else(|| "<none>".into())),
-        ("CreatedSince", age(image)),
-        ("Size", table::size(image.size)),
-    ] {
-        fields.insert(name.into(), text.into());
+/// A time as docker's tables show it, in UTC.
+fn time(seconds: i64) -> String {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Err(_) => String::new(),
     }
-    fields
 }
 
 /// Gives an image another name.
@@ -247,7 +234,14 @@ pub(crate) fn inspect(session: &Session, args: &InspectArgs) -> Result<ExitCode>
         .iter()
         .map(|image| details(&engine, image))
         .collect::<Result<_>>()?;
-    println!("{:#}", Value::Array(found));
+    let lines = match &args.format {
+        Format::Json => None,
+        format => format.lines(&found, &[])?,
+    };
+    print!(
+        "{}",
+        lines.unwrap_or_else(|| format!("{:#}\n", Value::Array(found)))
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -277,14 +271,36 @@ fn details(engine: &Engine, name: &str) -> Result<Value> {
         "Variant": config.variant,
         "Os": config.os,
         "Size": image.size,
-        "Config": config.config,
+        "Config": with_all_fields(serde_json::to_value(&config.config)?),
         "RootFS": {"Type": "layers", "Layers": config.rootfs.diff_ids},
     }))
 }
 
+/// A config that says of every field that it may have what is there: a template can ask for it.
+fn with_all_fields(mut config: Value) -> Value {
+    const FIELDS: [&str; 12] = [
+        "Cmd",
+        "Entrypoint",
+        "Env",
+        "ExposedPorts",
+        "Healthcheck",
+        "Labels",
+        "OnBuild",
+        "Shell",
+        "StopSignal",
+        "User",
+        "Volumes",
+        "WorkingDir",
+    ];
+    for field in FIELDS {
+        // Indexing a map makes the field, with null in it.
+        let _ = &mut config[field];
+    }
+    config
+}
+
 /// Shows how an image was made.
 pub(crate) fn history(session: &Session, args: &HistoryArgs) -> Result<ExitCode> {
-    const SHOWN: usize = 60;
     let engine = session.engine()?;
     let image = engine.inspect(&args.image)?;
     let mut sizes = image.layer_sizes.iter();
@@ -298,27 +314,40 @@ pub(crate) fn history(session: &Session, args: &HistoryArgs) -> Result<ExitCode>
                 .copied()
                 .context("the image has fewer layers than its history")?
         };
-        let mut by = entry.created_by.clone();
-        if !args.no_trunc && by.chars().count() > SHOWN {
-            by = by.chars().take(SHOWN - 1).chain(['…']).collect();
-        }
-        rows.push(vec![
-            entry
-                .created
-                .map(|time| time.to_string())
-                .unwrap_or_default(),
-            by,
-            table::size(size),
-            entry.comment.clone(),
-        ]);
+        rows.push(json!({
+            "CreatedAt": entry.created.map(|time| time.to_string()).unwrap_or_default(),
+            "CreatedBy": shortened(&entry.created_by, args.no_trunc),
+            "Size": table::size(size),
+            "Bytes": size,
+            "Comment": entry.comment,
+        }));
     }
     rows.reverse();
     if rows.is_empty() {
         bail!("{} has no history", args.image);
     }
-    println!(
-        "{}",
-        table::layout(&["CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows)
-    );
+    let shown = match &args.format {
+        Format::Own => &OWN_HISTORY.parse().map_err(anyhow::Error::msg)?,
+        format => format,
+    };
+    let headings = [
+        ("CreatedAt", "CREATED"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Bytes", "BYTES"),
+        ("Comment", "COMMENT"),
+    ];
+    print!("{}", shown.lines(&rows, &headings)?.unwrap_or_default());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The table of `kiln history`.
+const OWN_HISTORY: &str = "table {{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+
+fn shortened(instruction: &str, whole: bool) -> String {
+    const SHOWN: usize = 60;
+    if whole || instruction.chars().count() <= SHOWN {
+        return instruction.into();
+    }
+    instruction.chars().take(SHOWN - 1).chain(['…']).collect()
 }

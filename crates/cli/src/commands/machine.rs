@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use serde_json::json;
+
 use super::Session;
+use crate::args::VersionArgs;
 
 /// Verifies the store.
 pub(crate) fn doctor(session: &Session) -> Result<ExitCode> {
@@ -16,6 +19,19 @@ pub(crate) fn doctor(session: &Session) -> Result<ExitCode> {
         "{} objects verified, {} dropped",
         report.verified, report.dropped
     );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the version. There is no server: the client is all there is.
+pub(crate) fn version(args: &VersionArgs) -> Result<ExitCode> {
+    let version = env!("CARGO_PKG_VERSION");
+    let shown = json!({"Client": {
+        "Version": version,
+        "Os": std::env::consts::OS,
+        "Arch": oci::Platform::native().architecture,
+    }});
+    let lines = args.format.lines(&[shown], &[])?;
+    print!("{}", lines.unwrap_or_else(|| format!("kiln {version}\n")));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,6 +36,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Prune(args) => usage::prune(&session, &args),
         Command::Doctor => machine::doctor(&session),
         Command::Info => machine::info(&session),
+        Command::Version(args) => machine::version(&args),
+        Command::Group(group) => run(Cli {
+            command: group.command(),
+            global: session.global,
+        }),
     }
 }
 

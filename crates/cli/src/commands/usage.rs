@@ -6,10 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use engine::{PruneRequest, UsageRow};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Session;
-use crate::args::{DuArgs, Format, PruneArgs};
+use crate::args::{DuArgs, PruneArgs};
+use crate::format::Format;
 use crate::{exit, table};
 
 /// Shows what the cache holds.
@@ -17,28 +18,40 @@ pub(crate) fn du(session: &Session, args: &DuArgs) -> Result<ExitCode> {
     let now = SystemTime::now();
     let mut rows = session.engine()?.usage()?;
     rows.retain(|row| args.filters.fit(row, now));
-    match &args.format {
-        Format::Json => rows
-            .iter()
-            .for_each(|row| println!("{}", Value::Object(fields(row)))),
-        Format::Template(template) => {
-            let rows: Vec<_> = rows.iter().map(|row| readable(row, now)).collect();
-            let text = template.render(&rows).map_err(anyhow::Error::msg)?;
-            println!("{text}");
-        }
-        Format::Table if args.verbose => {
+    let shown: Vec<Value> = match &args.format {
+        Format::Json => rows.iter().map(fields).collect(),
+        _ => rows.iter().map(|row| readable(row, now)).collect(),
+    };
+    match args.format.lines(&shown, &HEADINGS)? {
+        Some(lines) => print!("{lines}"),
+        None if args.verbose => {
             rows.iter()
                 .for_each(|row| println!("{}\n", paragraph(row, now)));
             println!("{}", sums(&rows));
         }
-        Format::Table => println!("{}\n\n{}", usage_table(&rows, now), sums(&rows)),
+        None => println!("{}\n\n{}", usage_table(&rows, now), sums(&rows)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Fields of `--format` and what stands above their columns.
+const HEADINGS: [(&str, &str); 11] = [
+    ("ID", "ID"),
+    ("Parents", "PARENTS"),
+    ("Type", "TYPE"),
+    ("Size", "SIZE"),
+    ("CreatedAt", "CREATED"),
+    ("LastUsedAt", "LAST USED"),
+    ("Mutable", "MUTABLE"),
+    ("Reclaimable", "RECLAIMABLE"),
+    ("InUse", "IN USE"),
+    ("Shared", "SHARED"),
+    ("Description", "DESCRIPTION"),
+];
+
 /// What is known of a row, under buildx's names.
-fn fields(row: &UsageRow) -> Map<String, Value> {
-    let fields = json!({
+fn fields(row: &UsageRow) -> Value {
+    json!({
         "ID": row.id,
         "Parents": row.parents,
         "Type": row.kind,
@@ -50,15 +63,11 @@ fn fields(row: &UsageRow) -> Map<String, Value> {
         "InUse": row.in_use,
         "Shared": row.shared,
         "Description": row.description,
-    });
-    match fields {
-        Value::Object(fields) => fields,
-        _ => unreachable!("it was written as an object"),
-    }
+    })
 }
 
 /// The same for people: sizes with units, times as how long ago they are.
-fn readable(row: &UsageRow, now: SystemTime) -> Map<String, Value> {
+fn readable(row: &UsageRow, now: SystemTime) -> Value {
     let mut fields = fields(row);
     for (name, text) in [
         ("Parents", row.parents.join(",")),
@@ -66,7 +75,7 @@ fn readable(row: &UsageRow, now: SystemTime) -> Map<String, Value> {
         ("CreatedAt", ago(row.created, now)),
         ("LastUsedAt", ago(row.last_used, now)),
     ] {
-        fields.insert(name.into(), text.into());
+        fields[name] = text.into();
     }
     fields
 }

@@ -119,11 +119,11 @@ fn forms() {
     let template = "table {{.Type}}\\t{{.LastUsedAt}}";
     let lines = du(&project, &[&mount[..], &["--format", template]].concat());
     assert!(
-        lines.starts_with("TYPE         LASTUSEDAT\ncachemount   "),
+        lines.starts_with("TYPE         LAST USED\ncachemount   "),
         "{lines}"
     );
     let done = project.kiln(&["du", "--format", "{{.Sise}}"]).code(1);
-    drop(done.says(&["there is no field .Sise: did you mean .Size?"]));
+    drop(done.says(&["no field Sise in .: did you mean Size?"]));
     drop(project.kiln(&["du", "--format", "tabel"]).code(125));
     let template = "{{.Repository}}:{{.Tag}} {{.Digest}}";
     let images = project.kiln(&["images", "--format", template]).success();

@@ -180,3 +180,85 @@ fn what_was_resolved_once_is_not_asked_for_again() {
         .code(1)
         .says(&["Dockerfile:1"]);
 }
+
+#[test]
+fn templates_and_dockers_spellings() {
+    let project = project();
+    let id = project
+        .kiln(&["buildx", "build", "-q", "-t", "app:1", "."])
+        .success()
+        .stdout;
+    let id = id.trim();
+    #[track_caller]
+    fn check(project: &Project, arguments: &[&str], expected: &str) {
+        let shown = project.kiln(arguments).success().stdout;
+        assert_eq!(shown, format!("{expected}\n"), "{arguments:?}");
+    }
+    check(&project, &["inspect", "-f", "{{.Id}}", "app:1"], id);
+    check(
+        &project,
+        &[
+            "image",
+            "inspect",
+            "--format={{index .Config.Labels \"made\"}} {{.Config.Cmd}}",
+            "app:1",
+        ],
+        "here [sh]",
+    );
+    check(
+        &project,
+        &[
+            "image",
+            "ls",
+            "--format",
+            "{{.Repository}}:{{.Tag}} {{.ID}}",
+            "app",
+        ],
+        &format!("app:1 {}", &id["sha256:".len()..][..12]),
+    );
+    check(
+        &project,
+        &[
+            "images",
+            "--format",
+            "table {{.Tag}}\\t{{.Repository}}",
+            "app",
+        ],
+        "TAG   REPOSITORY\n1     app",
+    );
+    check(
+        &project,
+        &[
+            "image",
+            "history",
+            "--format",
+            "{{truncate .CreatedBy 4}}",
+            "app:1",
+        ],
+        "RUN \nCOPY\nLABE\nCMD \nRUN \nRUN \nCOPY",
+    );
+    check(
+        &project,
+        &["container", "run", "app:1", "echo", "ran"],
+        "ran",
+    );
+    project.kiln(&["image", "tag", "app:1", "other"]).success();
+    check(
+        &project,
+        &["version", "--format", "{{.Client.Os}}"],
+        "linux",
+    );
+    project.kiln(&["system", "df"]).success();
+    project.kiln(&["builder", "prune", "-f"]).success();
+
+    #[track_caller]
+    fn refused(project: &Project, template: &str, code: i32, expected: &str) {
+        let refused = project
+            .kiln(&["inspect", "-f", template, "app:1"])
+            .code(code);
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    }
+    let known = "no field Envs in .Config: did you mean Env?";
+    refused(&project, "{{.Config.Envs}}", 1, known);
+    refused(&project, "{{.Id", 125, "character 1: {{ without }}");
+}
