@@ -48,7 +48,7 @@ pub(crate) fn facts(error: &BuildError) -> Value {
             "kind": "error",
             "message": causes(error),
             "place": excerpt.as_deref().map(report::place),
-            "help": resolve_advice(&causes(source.as_ref())),
+            "help": cause_advice(source.as_ref()),
         }),
         other => json!({"kind": "error", "message": causes(other), "help": other_advice(other)}),
     }
@@ -78,7 +78,7 @@ fn build(error: &BuildError, color: bool) -> String {
         } => {
             let title = format!("{error}: {}", causes(source.as_ref()));
             let mut text = report::excerpt(&title, excerpt, "", color);
-            advice(&mut text, resolve_advice(&causes(source.as_ref())));
+            advice(&mut text, cause_advice(source.as_ref()));
             text
         }
         other => {
@@ -156,7 +156,7 @@ fn step_advice(error: &StepError) -> Option<String> {
             ..
         } => Some(format!("there is {nearest:?}")),
         StepError::Failed { source, .. } | StepError::Spawn { source, .. } => {
-            resolve_advice(&causes(source.as_ref()))
+            cause_advice(source.as_ref())
         }
         _ => None,
     }
@@ -171,7 +171,9 @@ fn other_advice(error: &BuildError) -> Option<String> {
         BuildError::NoDockerfile { .. } => {
             Some("name it with --file, or run kiln where it is".into())
         }
-        BuildError::Resolve { source, .. } => resolve_advice(&causes(source.as_ref())),
+        BuildError::Resolve { source, .. }
+        | BuildError::Export { source, .. }
+        | BuildError::Store { source, .. } => cause_advice(source.as_ref()),
         BuildError::Internal { .. } => {
             Some("please report it, with the Dockerfile if you can".into())
         }
@@ -180,7 +182,8 @@ fn other_advice(error: &BuildError) -> Option<String> {
 }
 
 /// Advice for what networks and file systems say.
-fn resolve_advice(causes: &str) -> Option<String> {
+fn cause_advice(error: &(dyn Error + 'static)) -> Option<String> {
+    let causes = causes(error);
     let advice = [
         (
             "No space left",
@@ -198,15 +201,12 @@ fn resolve_advice(causes: &str) -> Option<String> {
             "is a binary for",
             "a program of another processor needs an emulator that the kernel knows: install qemu-user-static (Debian, Ubuntu), or run `docker run --privileged --rm tonistiigi/binfmt --install all`; stages that only make files run natively with FROM --platform=$BUILDPLATFORM",
         ),
-        (
-            "unauthorized",
-            "log in to the registry: kiln reads ~/.docker/config.json",
-        ),
     ];
     advice
         .iter()
         .find(|(sign, _)| causes.contains(sign))
         .map(|(_, text)| (*text).to_string())
+        .or_else(|| engine::registry_hint(error))
 }
 
 fn advice(text: &mut String, advice: Option<String>) {

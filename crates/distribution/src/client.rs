@@ -7,6 +7,7 @@ use oci::Reference;
 
 use crate::config::ClientOptions;
 use crate::endpoint::{Address, BadAddress};
+use crate::error::RequestError;
 use crate::exchange::Endpoint;
 use crate::registry::{Hosts, Registry};
 use crate::repository::{RegistryRepository, Repository};
@@ -36,23 +37,47 @@ impl Client {
     /// # Errors
     /// When the registry, or a mirror that is configured for it, has no proper name.
     pub fn repository(&self, reference: &Reference) -> Result<Repository, BadAddress> {
-        let mut known = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let hosts = match known.get(reference.registry()) {
-            Some(hosts) => hosts.clone(),
-            None => {
-                let options = &self.0.options;
-                let addresses = Address::of(reference.registry(), &options.registries)?;
-                let endpoints = addresses
-                    .into_iter()
-                    .map(|address| Arc::new(Endpoint::new(address, options)))
-                    .collect();
-                let hosts = Arc::new(Hosts::new(endpoints, options));
-                known.insert(reference.registry().into(), hosts.clone());
-                hosts
-            }
-        };
+        let hosts = self.hosts(reference.registry())?;
         Ok(Repository::Registry(RegistryRepository(Registry::new(
-            hosts, reference,
+            hosts,
+            reference.repository(),
         ))))
     }
+
+    /// Asks a registry whether it lets us in with the credentials that we have for it
+    /// (distribution-spec, "Determining Support").
+    ///
+    /// # Errors
+    /// When it does not, when it does not answer, or when its name is no host's.
+    pub async fn check_credentials(&self, registry: &str) -> Result<(), CheckError> {
+        let hosts = self.hosts(registry)?;
+        Ok(Registry::new(hosts, "").check_credentials().await?)
+    }
+
+    fn hosts(&self, registry: &str) -> Result<Arc<Hosts>, BadAddress> {
+        let mut known = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hosts) = known.get(registry) {
+            return Ok(hosts.clone());
+        }
+        let options = &self.0.options;
+        let addresses = Address::of(registry, &options.registries)?;
+        let endpoints = addresses
+            .into_iter()
+            .map(|address| Arc::new(Endpoint::new(address, options)))
+            .collect();
+        let hosts = Arc::new(Hosts::new(endpoints, options));
+        known.insert(registry.into(), hosts.clone());
+        Ok(hosts)
+    }
+}
+
+/// Why a registry was not asked, or did not let us in.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Its name is no host's.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
+    /// It did not answer, or refused.
+    #[error(transparent)]
+    Request(#[from] RequestError),
 }

@@ -37,18 +37,18 @@ impl RequestError {
                 "if {host} speaks plain http set `http = true`, if its certificate is signed by \
                  an authority of your own set `ca`, under [registry.\"{host}\"]"
             )),
-            RegistryFailure::Unauthorized { offered: false, .. } => {
-                Some(format!("there are no credentials for {host}: log in to it"))
-            }
+            RegistryFailure::Unauthorized { offered: false, .. } => Some(format!(
+                "there are no credentials for {host}: kiln login {host}"
+            )),
             RegistryFailure::Unauthorized { offered: true, .. } => Some(format!(
-                "the credentials for {host} were refused: log in to it again"
+                "the credentials for {host} were refused: kiln login {host}"
             )),
             RegistryFailure::Denied { .. } => Some(format!(
                 "the account used at {host} may not do this; check its rights"
             )),
             RegistryFailure::Busy { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
                 Some(format!(
-                    "{host} limits requests: log in to it, use a mirror, or wait"
+                    "{host} limits requests: log in (kiln login {host}), use a mirror, or wait"
                 ))
             }
             _ => None,

@@ -23,9 +23,11 @@ mod registry;
 mod repository;
 mod retry;
 
-pub use client::Client;
+pub use client::{CheckError, Client};
 pub use config::{ClientOptions, KeyPair, Registries, RegistryConfig, RetryNotice, RetryPolicy};
-pub use credentials::{Credential, Credentials, CredentialsError, DockerConfig, Secret};
+pub use credentials::{
+    Credential, Credentials, CredentialsError, DockerConfig, DockerConfigEdit, Secret,
+};
 pub use endpoint::BadAddress;
 pub use error::{DigestMismatch, RegistryFailure, RegistryMessage, RequestError};
 pub use http::trusting;

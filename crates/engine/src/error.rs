@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::diagnose::{Excerpt, Report};
 use crate::event::VertexDigest;
+use crate::resolve::ResolveError;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -209,4 +210,32 @@ impl StepError {
             message: message.into(),
         }
     }
+}
+
+/// What the user can do about the answer of a registry that is among the causes of an error.
+pub fn registry_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    use distribution::{CheckError, FetchError, PushError, RequestError};
+
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // A transparent error hides the one in it from those who ask for causes.
+        let found = if let Some(error) = error.downcast_ref::<RequestError>() {
+            error.hint()
+        } else if let Some(error) = error.downcast_ref::<FetchError>() {
+            error.hint()
+        } else if let Some(ResolveError::Fetch(error)) = error.downcast_ref() {
+            error.hint()
+        } else if let Some(error) = error.downcast_ref::<PushError>() {
+            error.hint()
+        } else if let Some(CheckError::Request(error)) = error.downcast_ref() {
+            error.hint()
+        } else {
+            None
+        };
+        if found.is_some() {
+            return found;
+        }
+        next = error.source();
+    }
+    None
 }

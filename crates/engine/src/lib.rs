@@ -28,6 +28,7 @@ mod git_time;
 mod images;
 mod lane;
 mod layers;
+mod login;
 mod machine;
 mod mounting;
 mod net;
@@ -56,13 +57,15 @@ pub use cancel::Cancel;
 pub use compare::{Aspect, Difference, Place, Reason};
 pub use container::{RunRequest, Signals, Volume};
 pub use dockerfile::nearest;
-pub use error::{BuildError, StepError};
+pub use error::{BuildError, StepError, registry_hint};
 pub use git_state::{GitState, git_state};
 pub use images::{ImageDetails, ImageSummary};
+pub use login::{Login, Registries, login, logout};
 pub use machine::{
     DoctorReport, Info, Standpoint, cancel_on_signal, enter_user_namespace, is_root,
 };
 pub use settle::init_if_child;
+pub use terminal::Silenced;
 pub use usage::{PruneReport, PruneRequest, UsageRow};
 
 use mounting::Mounting;
@@ -128,30 +131,7 @@ impl Engine {
         let store =
             Store::open(&options.root).map_err(|error| BuildError::store(attempt(), error))?;
         let credentials = credentials(&options)?;
-        let registries = options.registries.into_iter().map(|(host, options)| {
-            let RegistryOptions {
-                mirrors,
-                http,
-                insecure,
-                ca,
-            } = options;
-            (
-                host,
-                RegistryConfig {
-                    mirrors,
-                    http,
-                    insecure,
-                    ca,
-                    keypairs: Vec::new(),
-                },
-            )
-        });
-        let net = Net::new(ClientOptions {
-            registries: registries.collect(),
-            credentials,
-            user_agent: concat!("kiln/", env!("CARGO_PKG_VERSION")).into(),
-            ..ClientOptions::default()
-        });
+        let net = Net::new(client_options(options.registries, credentials));
         let standing = options.standpoint.standing;
         let erofs = OnceLock::new();
         if options.directories {
@@ -179,6 +159,36 @@ impl Engine {
     fn mounting(&self) -> Mounting<'_> {
         let single_id = self.standing.rung == runtime::rootless::Rung::Single;
         Mounting::new(self, !self.standing.userxattr, single_id)
+    }
+}
+
+fn client_options(
+    registries: BTreeMap<String, RegistryOptions>,
+    credentials: Credentials,
+) -> ClientOptions {
+    let config = |options| {
+        let RegistryOptions {
+            mirrors,
+            http,
+            insecure,
+            ca,
+        } = options;
+        RegistryConfig {
+            mirrors,
+            http,
+            insecure,
+            ca,
+            keypairs: Vec::new(),
+        }
+    };
+    ClientOptions {
+        registries: registries
+            .into_iter()
+            .map(|(host, options)| (host, config(options)))
+            .collect(),
+        credentials,
+        user_agent: concat!("kiln/", env!("CARGO_PKG_VERSION")).into(),
+        ..ClientOptions::default()
     }
 }
 

@@ -10,6 +10,7 @@ use frontend::{Need, NotResolved, ResolvedImage};
 use oci::{ChainId, Digest, Document, ImageConfig, Platform, Reference};
 use store::{Image, ImageLayer, ImageManifest, LayerId, Store, StoreError};
 
+use crate::error::registry_hint;
 use crate::fetch::{layout_origin, registry_origin};
 use crate::net::Net;
 
@@ -330,17 +331,13 @@ fn only_tag(net: &Net, repository: &Repository) -> Result<Version, ResolveError>
 fn not_resolved(error: &ResolveError) -> NotResolved {
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
-    let mut help = None;
     while let Some(error) = cause {
-        if let Some(request) = error.downcast_ref::<distribution::RequestError>() {
-            help = help.or_else(|| request.hint());
-        }
         message.push_str(": ");
         message.push_str(&error.to_string());
         cause = error.source();
     }
-    if let ResolveError::Fetch(FetchError::Registry(request)) = error {
-        help = help.or_else(|| request.hint());
+    NotResolved {
+        message,
+        help: registry_hint(error),
     }
-    NotResolved { message, help }
 }

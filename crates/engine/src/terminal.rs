@@ -1,10 +1,11 @@
-//! Joins this process's terminal with a container's: raw mode, both directions, the size.
+//! This process's terminal: joined with a container's (raw mode, both directions, the size), or
+//! silenced for a password.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use sys::pty::{OptionalActions, Termios, WindowSize, isatty, tcgetattr, tcsetattr};
+use sys::pty::{LocalModes, OptionalActions, Termios, WindowSize, isatty, tcgetattr, tcsetattr};
 
 /// A container's terminal joined with ours. Dropped, ours is as it was.
 pub(crate) struct Joined {
@@ -55,6 +56,31 @@ impl Drop for Joined {
             // A terminal that is gone needs no restoring.
             tcsetattr(io::stdin(), OptionalActions::Drain, before).ok();
         }
+    }
+}
+
+/// Standard input's terminal without its echo. Dropped, it is as it was.
+#[derive(Debug)]
+pub struct Silenced(Termios);
+
+impl Silenced {
+    /// Stops the echo.
+    ///
+    /// # Errors
+    /// When standard input is no terminal.
+    pub fn new() -> io::Result<Silenced> {
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Silenced(before))
+    }
+}
+
+impl Drop for Silenced {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no restoring.
+        tcsetattr(io::stdin(), OptionalActions::Flush, &self.0).ok();
     }
 }
 

@@ -72,4 +72,4 @@ pub fn set_controlling(terminal: impl AsFd) -> io::Result<()> {
     Ok(rustix::process::ioctl_tiocsctty(terminal)?)
 }
 
-pub use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+pub use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};

@@ -93,6 +93,10 @@ pub(crate) enum Command {
     Doctor,
     /// Show version and what this machine lets kiln do
     Info,
+    /// Keep the name and password for a registry, where docker keeps them
+    Login(LoginArgs),
+    /// Forget the name and password for a registry
+    Logout(LogoutArgs),
     /// Show the version
     Version(VersionArgs),
     #[command(flatten)]
@@ -260,6 +264,27 @@ pub(crate) struct InspectArgs {
     /// Images: references or ids
     #[arg(required = true)]
     pub(crate) images: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct LoginArgs {
+    /// User name
+    #[arg(short, long)]
+    pub(crate) username: Option<String>,
+    /// Password; other users can see it in the list of processes: better --password-stdin
+    #[arg(short, long, conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// Host of the registry [default: Docker Hub]
+    pub(crate) server: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct LogoutArgs {
+    /// Host of the registry [default: Docker Hub]
+    pub(crate) server: Option<String>,
 }
 
 #[derive(Args)]

@@ -4,6 +4,7 @@ mod build;
 mod container;
 mod diff;
 mod images;
+mod login;
 mod machine;
 mod usage;
 
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use engine::{Engine, EngineOptions, RegistryOptions, Standpoint};
+use engine::{Engine, EngineOptions, Registries, RegistryOptions, Standpoint};
 
 use crate::args::{Cli, Command, Environment, Global};
 use crate::config::{self, Config, Layers};
@@ -36,6 +37,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Prune(args) => usage::prune(&session, &args),
         Command::Doctor => machine::doctor(&session),
         Command::Info => machine::info(&session),
+        Command::Login(args) => login::login(&session, args),
+        Command::Logout(args) => login::logout(&session, &args),
         Command::Version(args) => machine::version(&args),
         Command::Group(group) => run(Cli {
             command: group.command(),
@@ -63,6 +66,11 @@ impl Session {
         // Before the first thread: a process with threads cannot change its user namespace.
         let standpoint = engine::enter_user_namespace()?;
         Ok(Engine::open(options(root, config, standpoint))?)
+    }
+
+    /// How registries are reached, and where credentials for them are.
+    pub(crate) fn registries(&self) -> Result<Registries> {
+        Ok(registries(self.config()?))
     }
 
     /// Opens the engine, and another one whose state directory is called `beside` and lies beside
@@ -103,7 +111,24 @@ impl Session {
 }
 
 fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptions {
-    let registries = config.registries.into_iter().map(|(host, table)| {
+    let gc = (config.gc.max_size, config.gc.min_free);
+    let directories = config.layers == Layers::Directories;
+    let registries = registries(config);
+    EngineOptions {
+        root,
+        registries: registries.options,
+        credentials: registries.credentials,
+        helper_folders: registries.helper_folders,
+        max_size: gc.0,
+        min_free: gc.1,
+        directories,
+        temporary: false,
+        standpoint,
+    }
+}
+
+fn registries(config: Config) -> Registries {
+    let options = config.registries.into_iter().map(|(host, table)| {
         let options = RegistryOptions {
             mirrors: table.mirrors,
             http: table.http,
@@ -112,18 +137,12 @@ fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptio
         };
         (host, options)
     });
-    EngineOptions {
-        root,
-        registries: registries.collect(),
+    Registries {
+        options: options.collect(),
         credentials: credential_files(),
         helper_folders: variable("PATH")
             .map(|path| std::env::split_paths(&path).collect())
             .unwrap_or_default(),
-        max_size: config.gc.max_size,
-        min_free: config.gc.min_free,
-        directories: config.layers == Layers::Directories,
-        temporary: false,
-        standpoint,
     }
 }
 

@@ -20,6 +20,7 @@ mod images;
 mod input;
 mod keys;
 mod language;
+mod login;
 mod messages;
 mod mounts;
 mod outputs;

@@ -150,7 +150,7 @@ impl Entry {
 }
 
 /// The names under which credentials of a registry may be kept, likeliest first.
-fn keys_of(registry: &str) -> Vec<String> {
+pub(super) fn keys_of(registry: &str) -> Vec<String> {
     let names: &[&str] = match registry {
         "docker.io" | "index.docker.io" | "registry-1.docker.io" => &[
             "https://index.docker.io/v1/",
@@ -163,7 +163,7 @@ fn keys_of(registry: &str) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn host_of(key: &str) -> &str {
+pub(super) fn host_of(key: &str) -> &str {
     let key = key
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"))

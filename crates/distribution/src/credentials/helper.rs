@@ -1,7 +1,7 @@
 //! Docker's credential helpers: programs that are asked over standard input and output.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,76 +35,137 @@ pub(super) async fn get(
     server: &str,
     folders: &[PathBuf],
 ) -> Result<Option<Credential>, CredentialsError> {
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    {
-        return Err(CredentialsError::HelperName {
-            helper: name.into(),
-        });
-    }
-    let program = format!("docker-credential-{name}");
-    let program = folders
-        .iter()
-        .map(|folder| folder.join(&program))
-        .find(|path| path.is_file())
-        .ok_or_else(|| CredentialsError::NoHelper {
-            helper: name.into(),
-        })?;
-    let (name, server) = (name.to_string(), server.to_string());
-    tokio::task::spawn_blocking(move || ask(&name, &server, &program))
+    let helper = Helper::find(name, folders)?;
+    let server = server.to_string();
+    tokio::task::spawn_blocking(move || helper.get(&server))
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-fn ask(name: &str, server: &str, program: &Path) -> Result<Option<Credential>, CredentialsError> {
-    let broken = |source| CredentialsError::RunHelper {
-        helper: name.into(),
-        source,
-    };
-    let failed = |problem: String| CredentialsError::HelperFailed {
-        helper: name.into(),
-        problem,
-    };
-    let mut child = Command::new(program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(broken)?;
-    if let Some(mut input) = child.stdin.take() {
-        match input.write_all(server.as_bytes()) {
-            // A helper that does not read the question may still answer.
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                return Err(broken(error));
+/// A program that keeps credentials.
+pub(super) struct Helper {
+    name: String,
+    program: PathBuf,
+}
+
+impl Helper {
+    /// Looks for `docker-credential-NAME`.
+    pub(super) fn find(name: &str, folders: &[PathBuf]) -> Result<Helper, CredentialsError> {
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
+            return Err(CredentialsError::HelperName {
+                helper: name.into(),
+            });
+        }
+        let program = format!("docker-credential-{name}");
+        let program = folders
+            .iter()
+            .map(|folder| folder.join(&program))
+            .find(|path| path.is_file())
+            .ok_or_else(|| CredentialsError::NoHelper {
+                helper: name.into(),
+            })?;
+        Ok(Helper {
+            name: name.into(),
+            program,
+        })
+    }
+
+    fn get(&self, server: &str) -> Result<Option<Credential>, CredentialsError> {
+        match self.ask("get", server.as_bytes())? {
+            (false, output) if says_not_found(&output) => Ok(None),
+            (false, _) => Err(self.failed("failed")),
+            (true, output) => serde_json::from_slice(&output)
+                .map(credential_of)
+                .map_err(|_| self.failed("gave an answer that is no credential")),
+        }
+    }
+
+    /// Hands over a name and password to keep.
+    ///
+    /// # Errors
+    /// When the program does not run or fails.
+    pub(super) fn store(
+        &self,
+        server: &str,
+        username: &str,
+        password: &Secret,
+    ) -> Result<(), CredentialsError> {
+        let entry = serde_json::json!({
+            "ServerURL": server,
+            "Username": username,
+            "Secret": password.reveal(),
+        });
+        match self.ask("store", entry.to_string().as_bytes())? {
+            (true, _) => Ok(()),
+            (false, _) => Err(self.failed("does not keep the password")),
+        }
+    }
+
+    /// Has what is known of a server forgotten, if anything is.
+    ///
+    /// # Errors
+    /// When the program does not run or fails.
+    pub(super) fn erase(&self, server: &str) -> Result<(), CredentialsError> {
+        match self.ask("erase", server.as_bytes())? {
+            (false, output) if !says_not_found(&output) => {
+                Err(self.failed("does not forget the password"))
             }
-            _ => {}
+            _ => Ok(()),
         }
     }
-    let reader = child
-        .stdout
-        .take()
-        .map(|output| std::thread::spawn(move || read_all(output)));
-    let success = wait(&mut child).map_err(broken)?;
-    let output = match reader.map(std::thread::JoinHandle::join) {
-        Some(Ok(output)) => output.map_err(broken)?,
-        _ => Vec::new(),
-    };
-    match success {
-        None => Err(failed(format!(
-            "gave no answer within {} seconds",
-            PATIENCE.as_secs()
-        ))),
-        Some(false) if String::from_utf8_lossy(&output).contains(NOT_FOUND) => Ok(None),
-        Some(false) => Err(failed("failed".into())),
-        Some(true) => {
-            let answer: Answer = serde_json::from_slice(&output)
-                .map_err(|_| failed("gave an answer that is no credential".into()))?;
-            Ok(credential_of(answer))
+
+    fn failed(&self, problem: &str) -> CredentialsError {
+        CredentialsError::HelperFailed {
+            helper: self.name.clone(),
+            problem: problem.into(),
         }
     }
+
+    /// Runs the program; whether it succeeded, and what it printed.
+    fn ask(&self, action: &str, input: &[u8]) -> Result<(bool, Vec<u8>), CredentialsError> {
+        let broken = |source| CredentialsError::RunHelper {
+            helper: self.name.clone(),
+            source,
+        };
+        let mut child = Command::new(&self.program)
+            .arg(action)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(broken)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            match stdin.write_all(input) {
+                // A helper that does not read the question may still answer.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    return Err(broken(error));
+                }
+                _ => {}
+            }
+        }
+        let reader = child
+            .stdout
+            .take()
+            .map(|output| std::thread::spawn(move || read_all(output)));
+        let success = wait(&mut child).map_err(broken)?;
+        let output = match reader.map(std::thread::JoinHandle::join) {
+            Some(Ok(output)) => output.map_err(broken)?,
+            _ => Vec::new(),
+        };
+        let late = || {
+            let seconds = PATIENCE.as_secs();
+            self.failed(&format!("gave no answer within {seconds} seconds"))
+        };
+        Ok((success.ok_or_else(late)?, output))
+    }
+}
+
+fn says_not_found(output: &[u8]) -> bool {
+    String::from_utf8_lossy(output).contains(NOT_FOUND)
 }
 
 fn credential_of(answer: Answer) -> Option<Credential> {

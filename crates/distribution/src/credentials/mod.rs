@@ -4,6 +4,7 @@
 //! programs are passed in.
 
 mod docker;
+mod edit;
 mod helper;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use docker::DockerConfig;
+pub use edit::DockerConfigEdit;
 
 /// A text that is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]

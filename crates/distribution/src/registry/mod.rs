@@ -10,7 +10,7 @@ mod visit;
 
 use std::sync::Arc;
 
-use oci::{Digest, Reference};
+use oci::Digest;
 use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
 
@@ -58,10 +58,21 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(hosts: Arc<Hosts>, reference: &Reference) -> Registry {
+    pub(crate) fn new(hosts: Arc<Hosts>, name: &str) -> Registry {
         Registry {
             hosts,
-            name: reference.repository().into(),
+            name: name.into(),
+        }
+    }
+
+    /// Asks for the root of the API, which no repository is needed for.
+    pub(crate) async fn check_credentials(&self) -> Result<(), RequestError> {
+        let mut visit = self.push_visit("log in").await?;
+        let url = visit.endpoint.address.base.clone();
+        let ping = Call::new(Method::GET, url, &Scopes::new(), &[200]);
+        match visit.send(&ping).await {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(visit.error(failure)),
         }
     }
 
