@@ -120,7 +120,7 @@ impl Engine {
     pub fn doctor(&self) -> Result<DoctorReport, BuildError> {
         let health = self
             .store
-            .doctor()
+            .doctor(&layer::StatIndex::is_whole)
             .map_err(|error| BuildError::store("verify the store", error))?;
         Ok(DoctorReport {
             verified: health.layers + health.blobs + health.records,

@@ -128,10 +128,33 @@ impl<'e> Resolver<'e> {
         platform: &Platform,
     ) -> Result<Option<ResolvedImage>, ResolveError> {
         let image = self.store.image(reference)?;
-        let manifest = image.and_then(|image| select(image, platform));
-        manifest
-            .map(|manifest| self.remember(reference.clone(), &manifest))
-            .transpose()
+        let Some(manifest) = image.and_then(|image| select(image, platform)) else {
+            return Ok(None);
+        };
+        self.renew_origins(reference, &manifest)?;
+        self.remember(reference.clone(), &manifest).map(Some)
+    }
+
+    /// Notes a use of where a pulled image's layers can be had, and says it again if that was
+    /// given up: without it they would be shipped in another form than the one they came in.
+    fn renew_origins(
+        &self,
+        reference: &Reference,
+        image: &ImageManifest,
+    ) -> Result<(), ResolveError> {
+        let was_built = |layer: &ImageLayer| layer.id.diff_id().is_none();
+        if image.manifest.is_none() || image.layers.iter().any(was_built) {
+            return Ok(());
+        }
+        for layer in &image.layers {
+            if let Some(blob) = &layer.blob
+                && self.store.origin(layer.id)?.is_none()
+            {
+                let origin = registry_origin(reference);
+                self.store.add_origin(layer.id, blob, &origin)?;
+            }
+        }
+        Ok(())
     }
 
     fn layout(&self, context: &str, platform: &Platform) -> Result<ResolvedImage, ResolveError> {

@@ -134,8 +134,10 @@ impl Inner {
         if record.exists() || self.live_pins()?.contains(&Pin::Blob(digest)) {
             return Ok(None);
         }
-        self.disk.remove_file(&self.blob_path(&digest))?;
-        Ok(Some(digest))
+        let path = self.blob_path(&digest);
+        let were_there = path.exists();
+        self.disk.remove_file(&path)?;
+        Ok(were_there.then_some(digest))
     }
 
     /// Record first, so that nobody believes in bytes that are gone.

@@ -1,15 +1,16 @@
 //! Verifying everything, and mending by dropping what is wrong.
 
 use std::fs;
+use std::path::Path;
 
 use crate::LayerId;
 use crate::blob::{BLOBS, blob_digest};
 use crate::cache::RESULTS;
 use crate::error::StoreError;
-use crate::image::IMAGES;
+use crate::image::{IMAGES, TAGS, TagRecord};
 use crate::layers::part;
 use crate::lease::names;
-use crate::store::{Inner, Store};
+use crate::store::{Inner, Store, read};
 
 /// What was verified, and what was wrong.
 #[derive(Clone, Debug, Default)]
@@ -43,16 +44,20 @@ impl Health {
 impl Store {
     /// Reads everything, compares every digest, and drops what is wrong. Runs beside builds.
     ///
+    /// What has no digest is believed: the files of a layer that is only a directory, and those of
+    /// cache mounts. `stat_index_is_whole` says whether a file is an index of file stamps, whose
+    /// form is not the store's.
+    ///
     /// # Errors
     /// When something cannot be read for another reason than being wrong, or not be dropped.
-    pub fn doctor(&self) -> Result<Health, StoreError> {
+    pub fn doctor(
+        &self,
+        stat_index_is_whole: &dyn Fn(&Path) -> bool,
+    ) -> Result<Health, StoreError> {
         let inner = &*self.inner;
         let mut health = Health::default();
         inner.lease()?;
-        inner.check_blobs(&mut health)?;
-        inner.check_layers(&mut health)?;
-        inner.check_results(&mut health)?;
-        self.check_images(&mut health)?;
+        // First what stands for itself: looking things up drops what is damaged, unsaid.
         for folder in [
             "cache/links",
             "cache/steps",
@@ -62,8 +67,23 @@ impl Store {
         ] {
             inner.check_small(folder, &mut health)?;
         }
-        for name in names(&inner.path("mounts"))? {
-            inner.mend_mount(&name)?;
+        inner.check_blobs(&mut health)?;
+        inner.check_layers(&mut health)?;
+        inner.check_results(&mut health)?;
+        self.check_images(&mut health)?;
+        inner.check_mounts(&mut health)?;
+        let stats = inner.path("stats");
+        for name in names(&stats)? {
+            let path = stats.join(&name);
+            // Another build may be about to put a new one in its place.
+            if path.extension().is_some() {
+                continue;
+            }
+            health.records += 1;
+            if !stat_index_is_whole(&path) {
+                inner.disk.remove_file(&path)?;
+                health.find(format!("stats/{name}"), "this index of stamps is damaged");
+            }
         }
         Ok(health)
     }
@@ -81,8 +101,14 @@ impl Store {
                 health.find(format!("image {key}"), "something that it needs is gone");
             }
         }
-        for tag in inner.tags()? {
+        for key in inner.keys(TAGS)? {
             health.records += 1;
+            if inner.peek::<TagRecord>(TAGS, &key)?.is_none() {
+                inner.remove(TAGS, &key)?;
+                health.find(format!("tag {key}"), "its record is damaged");
+            }
+        }
+        for tag in inner.tags()? {
             if !inner.record_path(IMAGES, &tag.id.hex()).exists() {
                 self.untag(&tag.reference)?;
                 health.find(format!("tag {}", tag.reference), "its image is gone");
@@ -128,19 +154,26 @@ impl Inner {
     fn check_layers(&self, health: &mut Health) -> Result<(), StoreError> {
         for id in self.layer_ids()? {
             health.layers += 1;
+            let what = || format!("layer {id}");
             let path = self.layer_path(id);
+            for record in [part::PACKED, part::DIRECTORY] {
+                let bytes = read(&path.join(record))?.map(|(_, bytes)| bytes);
+                if bytes.is_some_and(|bytes| !crate::record::is_sound(&bytes)) {
+                    health.find(what(), "a record of it is damaged");
+                }
+            }
             let Some(layer) = self.find_layer(id)? else {
-                health.find(format!("layer {id}"), "it has no form that can be trusted");
+                health.find(what(), "it has no form that can be trusted");
                 continue;
             };
             if let Some(packed) = &layer.packed
                 && !packed.verify()?
             {
-                health.find(format!("layer {id}"), "its tar or index changed");
+                health.find(what(), "its tar or index changed");
                 self.disk.remove_file(&path.join(part::PACKED))?;
             }
             if layer.directory.is_some_and(|directory| !directory.is_dir()) {
-                health.find(format!("layer {id}"), "its directory is gone");
+                health.find(what(), "its directory is gone");
                 self.disk.remove_file(&path.join(part::DIRECTORY))?;
             }
             self.find_layer(id)?;
@@ -163,6 +196,23 @@ impl Inner {
                     "a layer of it is gone, or it is damaged",
                 );
             }
+        }
+        Ok(())
+    }
+
+    fn check_mounts(&self, health: &mut Health) -> Result<(), StoreError> {
+        let mounts = self.path("mounts");
+        for name in names(&mounts)? {
+            health.records += 1;
+            let folder = mounts.join(&name);
+            let recorded = folder.join("versions").exists();
+            if self.mount_record(&folder)?.is_none() && recorded {
+                health.find(
+                    format!("cache mount {name}"),
+                    "its record is damaged or cannot be trusted",
+                );
+            }
+            self.mend_mount(&name)?;
         }
         Ok(())
     }

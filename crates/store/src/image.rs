@@ -70,7 +70,7 @@ pub(crate) const IMAGES: Table = Table {
     },
     folder: "images/ids",
 };
-const TAGS: Table = Table {
+pub(crate) const TAGS: Table = Table {
     kind: Kind {
         name: "tag",
         version: 1,

@@ -4,14 +4,14 @@
 //! kiln 1 results 5d41402abc4b2a76 17 2f1c…-boot-id\n
 //! │    │ │       │                │  └ boot it was written in
 //! │    │ │       │                └ generation it was written in
-//! │    │ │       └ first 16 hex digits of the SHA-256 of the payload
+//! │    │ │       └ first 16 hex digits of the SHA-256 of the line without them, and the payload
 //! │    │ └ table
 //! │    └ version of the table's payload
 //! └ mark
 //! {"layers":[…]}
 //! ```
 
-use oci::Digest;
+use oci::Hasher;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,8 +26,19 @@ pub(crate) struct Kind {
 
 pub(crate) fn encode(kind: Kind, stamp: &Stamp, payload: &impl Serialize) -> Vec<u8> {
     let payload = serde_json::to_vec(payload).expect("records are maps with text keys");
-    let (name, version, sum) = (kind.name, kind.version, checksum(&payload));
-    let Stamp { generation, boot } = stamp;
+    let head = Head {
+        version: &kind.version.to_string(),
+        name: kind.name,
+        generation: &stamp.generation.to_string(),
+        boot: &stamp.boot,
+    };
+    let sum = head.checksum(&payload);
+    let Head {
+        version,
+        name,
+        generation,
+        boot,
+    } = head;
     let mut bytes = format!("kiln {version} {name} {sum} {generation} {boot}\n").into_bytes();
     bytes.extend_from_slice(&payload);
     bytes
@@ -65,18 +76,30 @@ fn split(bytes: &[u8]) -> Option<(Head<'_>, &[u8])> {
     let mut next = || fields.next();
     let (mark, version, name, sum) = (next()?, next()?, next()?, next()?);
     let (generation, boot) = (next()?, next()?);
-    let sound = mark == "kiln" && sum == checksum(payload) && next().is_none();
     let head = Head {
         version,
         name,
         generation,
         boot,
     };
+    let sound = mark == "kiln" && sum == head.checksum(payload) && next().is_none();
     sound.then_some((head, payload))
 }
 
-fn checksum(payload: &[u8]) -> String {
-    let mut hex = Digest::sha256(payload).hex();
-    hex.truncate(16);
-    hex
+impl Head<'_> {
+    /// Covers the stamp too: a record must not look as if it was settled.
+    fn checksum(&self, payload: &[u8]) -> String {
+        let Head {
+            version,
+            name,
+            generation,
+            boot,
+        } = self;
+        let mut hasher = Hasher::sha256();
+        hasher.update(format!("{version} {name} {generation} {boot}\n").as_bytes());
+        hasher.update(payload);
+        let mut hex = hasher.finish().hex();
+        hex.truncate(16);
+        hex
+    }
 }

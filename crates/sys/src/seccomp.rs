@@ -1,6 +1,10 @@
 //! Installing a system call filter. Crate `runtime` writes the programs.
+//!
+//! A filter may also leave the decision to another thread or process, which listens. Containers
+//! have no such filter: tests make system calls fail with it.
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// One instruction of a classic BPF program, laid out as the kernel's `struct sock_filter`.
 #[repr(C)]
@@ -16,12 +20,29 @@ pub struct Instruction {
     pub operand: u32,
 }
 
-/// Filters every further system call of this process and its children, for good.
+/// Filters every further system call of this thread and its children, for good.
 ///
 /// # Errors
 /// The errno of `seccomp(2)`: `EACCES` without `CAP_SYS_ADMIN` or no-new-privileges, `EINVAL` for
 /// a malformed program or one of more than 4,096 instructions.
 pub fn install(program: &[Instruction]) -> io::Result<()> {
+    set_filter(program, 0).map(drop)
+}
+
+/// As [`install`], and hands out the listener to which the program's `SECCOMP_RET_USER_NOTIF`
+/// leads. Whoever makes such a call waits for the listener's answer.
+///
+/// # Errors
+/// As [`install`]; `EBUSY` when an earlier filter of this thread has a listener already.
+pub fn listen(program: &[Instruction]) -> io::Result<Listener> {
+    let descriptor = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    let descriptor =
+        i32::try_from(descriptor).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: with this flag the kernel returns a new descriptor, which nobody else owns.
+    Ok(Listener(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+fn set_filter(program: &[Instruction], flags: libc::c_ulong) -> io::Result<libc::c_long> {
     let len =
         u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let filter = libc::sock_fprog {
@@ -34,13 +55,104 @@ pub fn install(program: &[Instruction]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            0,
+            flags,
             &raw const filter,
         )
     };
-    if result == 0 {
-        Ok(())
+    if result >= 0 {
+        Ok(result)
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Decides on system calls that others make.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// A system call that waits for a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    id: u64,
+    /// The thread that makes it.
+    pub thread: u32,
+    /// Which call it is, on this architecture.
+    pub number: i32,
+    /// Its arguments; pointers are addresses of that thread's memory.
+    pub arguments: [u64; 6],
+}
+
+impl Listener {
+    /// Waits for the next call; `None` when nobody is left who could make one.
+    ///
+    /// # Errors
+    /// The errno of `poll(2)` or `ioctl(2)`.
+    pub fn next(&self) -> io::Result<Option<Call>> {
+        loop {
+            let mut polled = libc::pollfd {
+                fd: self.0.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: the pointer and the count describe one live structure.
+            let ready = unsafe { libc::poll(&raw mut polled, 1, -1) };
+            let asked = if ready < 0 {
+                Err(io::Error::last_os_error())
+            } else if polled.revents & libc::POLLIN == 0 {
+                return Ok(None);
+            } else {
+                self.receive().map(Some)
+            };
+            match asked {
+                // Whoever asked was killed meanwhile, or a signal came.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn receive(&self) -> io::Result<Call> {
+        // SAFETY: all zeros is a value of this structure of integers, and what the call wants.
+        let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        let descriptor = self.0.as_raw_fd();
+        // SAFETY: the kernel fills the structure that the live pointer leads to.
+        let result =
+            unsafe { libc::ioctl(descriptor, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Call {
+            id: asked.id,
+            thread: asked.pid,
+            number: asked.data.nr,
+            arguments: asked.data.args,
+        })
+    }
+
+    /// Lets a call through, or makes it fail with an errno.
+    ///
+    /// # Errors
+    /// The errno of `ioctl(2)`: `ENOENT` when whoever asked was killed meanwhile.
+    pub fn answer(&self, call: &Call, errno: Option<i32>) -> io::Result<()> {
+        let through = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+        let answer = libc::seccomp_notif_resp {
+            id: call.id,
+            val: 0,
+            error: errno.map_or(0, |errno| -errno),
+            flags: errno.map_or(through as u32, |_| 0),
+        };
+        let descriptor = self.0.as_raw_fd();
+        // SAFETY: the kernel reads the structure that the live pointer leads to.
+        let result = unsafe {
+            libc::ioctl(
+                descriptor,
+                libc::SECCOMP_IOCTL_NOTIF_SEND,
+                &raw const answer,
+            )
+        };
+        match result {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Helpers of tests: registries that do as they are told. Not shipped.
+//! Helpers of tests: registries and disks that do as they are told. Not shipped.
 //!
 //! Nothing here is used by the product's own code, so panics are how a helper says that the
 //! machine does not let it help.
@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod docker_registry;
+mod faulty_disk;
 mod registry;
 
 pub use docker_registry::DockerRegistry;
+pub use faulty_disk::{FaultyDisk, Observed};
 pub use registry::{Access, Effect, Logged, Registry};

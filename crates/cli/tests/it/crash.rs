@@ -4,20 +4,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::harness::Project;
-
-/// How often something random is done: the environment's number, or a small one.
-fn times(variable: &str, default: u64) -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "how thorough a test is, is its caller's choice"
-    )]
-    let text = std::env::var(variable);
-    match text {
-        Ok(text) => text.parse().expect("a number"),
-        Err(_) => default,
-    }
-}
+use crate::harness::{Project, times};
 
 /// xorshift: the same numbers from run to run.
 struct Random(u64);

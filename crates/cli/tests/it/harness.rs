@@ -227,6 +227,19 @@ impl Done {
     }
 }
 
+/// How often something random is done, or how thoroughly: the environment's number, or a small one.
+pub(crate) fn times(variable: &str, default: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how thorough a test is, is its caller's choice"
+    )]
+    let text = std::env::var(variable);
+    match text {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => default,
+    }
+}
+
 /// Runs a command to its end.
 pub(crate) fn output(command: &mut Command) -> Output {
     let what = format!("{command:?}");

@@ -27,7 +27,7 @@ fn spawn(project: &Project, arguments: &[&str]) -> Child {
 }
 
 /// Whether a process whose command line has this text is alive.
-fn alive(text: &str) -> bool {
+pub(crate) fn alive(text: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())

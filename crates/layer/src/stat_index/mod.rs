@@ -97,6 +97,12 @@ impl StatIndex {
         }
     }
 
+    /// Whether a file is an index of which nothing is damaged.
+    pub fn is_whole(file: &Path) -> bool {
+        let table = File::open(file).ok().and_then(Table::open);
+        table.is_some_and(|table| table.is_whole())
+    }
+
     /// Writes the index back if something was learned, by renaming a new file over the old one,
     /// whose directory exists.
     ///

@@ -204,6 +204,11 @@ impl Table {
         })
     }
 
+    /// Whether every block can be read.
+    pub(super) fn is_whole(&self) -> bool {
+        (0..self.blocks.len()).all(|number| self.read(number).is_some())
+    }
+
     fn block(&self, number: usize) -> Option<Arc<Block>> {
         let mut kept = self.kept[number % KEPT]
             .lock()

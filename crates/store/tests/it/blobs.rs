@@ -60,7 +60,7 @@ fn the_doctor_drops_rotten_bytes() {
     let store = fixture.open();
     let blob = store.put_blob(b"sound").unwrap();
     fs::write(&blob.path, b"rotte").unwrap();
-    let health = store.doctor().unwrap();
+    let health = store.doctor(&|_| true).unwrap();
     assert_eq!(health.findings.len(), 1, "{health:?}");
     assert_eq!(store.blob(&blob.digest).unwrap(), None);
     check_healthy(&store);
