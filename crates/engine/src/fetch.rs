@@ -2,7 +2,7 @@
 //! indexed in one pass, several at once.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -133,10 +133,8 @@ impl Fetcher<'_> {
             None => self.download(store, layer, &tar)?,
         };
         let index = File::create_new(draft.index()).map_err(StepError::failed(failed()))?;
-        let mut index = BufWriter::new(index);
-        layer::erofs::write_index(&applied.index, applied.stored_len, &mut index)
+        layer::erofs::write_index(&applied.index, applied.stored_len, &index)
             .map_err(StepError::failed(failed()))?;
-        index.flush().map_err(StepError::failed(failed()))?;
         draft
             .commit_shared(TarIdentity {
                 diff_id: layer.diff_id,

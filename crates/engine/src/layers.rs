@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use layer::compress::Compression;
 use layer::xattr::Marks;
-use layer::{Change, EmptyTree, RelPath, Stack, Times, Tree, View};
+use layer::{Change, ChangeList, EmptyTree, RelPath, Scratch, Stack, Times, Tree, View};
 use oci::{Descriptor, DiffId, MediaType};
 use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
@@ -247,6 +247,11 @@ impl<'e> Layers<'e> {
         self.mounting.userxattr
     }
 
+    /// Where long lists go.
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch::new(self.store.root())
+    }
+
     /// A file without a name, for as long as it is open.
     pub(crate) fn scratch_file(&self) -> Result<Arc<File>, StepError> {
         let failed = "make a temporary file";
@@ -274,15 +279,15 @@ impl<'e> Layers<'e> {
         let failed = || format!("write out {path}");
         self.ensure(layers)?;
         let view = self.view(layers)?;
-        let changes =
-            crate::export::files::tree(view, path).map_err(StepError::failed(failed()))?;
+        let changes = crate::export::files::tree(view, path, &self.scratch())
+            .map_err(StepError::failed(failed()))?;
         layer::unpack::unpack(&changes, root, self.mounting.unpack)
             .map_err(StepError::failed(failed()))?;
         Ok(())
     }
 
     /// Writes changes as a new layer.
-    pub(crate) fn write(&self, changes: Vec<(RelPath, Change)>) -> Result<LayerId, StepError> {
+    pub(crate) fn write(&self, changes: &(impl ChangeList + ?Sized)) -> Result<LayerId, StepError> {
         let draft = self
             .store
             .layer_draft()
@@ -319,7 +324,7 @@ impl<'e> Layers<'e> {
             .store
             .layer_draft()
             .map_err(StepError::failed(failed()))?;
-        let tar = write_packed(&draft, changes, times)?;
+        let tar = write_packed(&draft, &changes, times)?;
         let layer = match times {
             Times::Layer => self
                 .store
@@ -497,7 +502,7 @@ fn tree(layer: &Layer, userxattr: bool) -> Tree {
 
 fn write_packed(
     draft: &store::LayerDraft,
-    changes: Vec<(RelPath, Change)>,
+    changes: &(impl ChangeList + ?Sized),
     times: Times,
 ) -> Result<TarIdentity, StepError> {
     let failed = "write the layer";
@@ -507,14 +512,9 @@ fn write_packed(
         .create_new(true)
         .open(draft.tar())
         .map_err(StepError::failed(failed))?;
-    let packed = layer::pack(&changes, times, &tar).map_err(StepError::failed(failed))?;
-    // Of a large layer these take as much memory as what follows.
-    drop(changes);
     let index = File::create_new(draft.index()).map_err(StepError::failed(failed))?;
-    let mut index = std::io::BufWriter::new(index);
-    layer::erofs::write_index(&packed.index, packed.tar_len, &mut index)
-        .map_err(StepError::failed(failed))?;
-    index.flush().map_err(StepError::failed(failed))?;
+    let packed =
+        layer::pack_indexed(changes, times, &tar, &index).map_err(StepError::failed(failed))?;
     Ok(TarIdentity {
         diff_id: packed.diff_id,
         len: packed.tar_len,

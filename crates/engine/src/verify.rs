@@ -123,7 +123,8 @@ impl Engine {
         }
         std::fs::create_dir_all(&place).map_err(failed)?;
         let view = HostView::open(&from, None, None).map_err(failed)?;
-        let mut changes = files::tree(Arc::new(view), "").map_err(failed)?;
+        let scratch = layer::Scratch::new(self.store.root());
+        let mut changes = files::tree(Arc::new(view), "", &scratch).map_err(failed)?;
         for (_, change) in &mut changes {
             if let Change::Put { node, .. } = change {
                 let metadata = &mut node.metadata;

@@ -1,7 +1,7 @@
 //! The nodes that a selection takes, as a list that may be longer than memory.
 
 use crate::codec::{self, Fields};
-use crate::spool::{Spool, Spooler};
+use crate::spool::{Scratch, Spool, Spooler};
 use crate::{ContentDigest, Node, RelPath};
 use std::io;
 use std::sync::Arc;
@@ -37,15 +37,15 @@ impl Entries {
         EntryReader {
             spool: self.spool.clone(),
             block: 0,
-            bytes: None,
             at: 0,
+            bytes: None,
             previous: Vec::new(),
         }
     }
 }
 
 /// Writes a list of nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct EntryWriter {
     spooler: Spooler,
     previous: Vec<u8>,
@@ -53,6 +53,14 @@ pub(crate) struct EntryWriter {
 }
 
 impl EntryWriter {
+    pub(crate) fn new(scratch: &Scratch) -> EntryWriter {
+        EntryWriter {
+            spooler: Spooler::new(scratch),
+            previous: Vec::new(),
+            len: 0,
+        }
+    }
+
     pub(crate) fn push(&mut self, entry: &Entry) -> io::Result<()> {
         self.len += 1;
         let previous = &mut self.previous;
@@ -80,28 +88,33 @@ impl EntryWriter {
 #[derive(Clone, Debug)]
 pub(crate) struct EntryReader {
     spool: Spool,
-    /// The next block.
+    /// The block at hand, and how far it was read.
     block: usize,
-    /// The one at hand, and how far it was read.
-    bytes: Option<Arc<[u8]>>,
     at: usize,
+    /// Its bytes, once they were needed.
+    bytes: Option<Arc<[u8]>>,
     previous: Vec<u8>,
 }
 
 impl EntryReader {
+    /// Another reader at the same place, which holds none of the list in memory.
+    pub(crate) fn rest(&self) -> EntryReader {
+        EntryReader {
+            spool: self.spool.clone(),
+            bytes: None,
+            previous: self.previous.clone(),
+            ..*self
+        }
+    }
+
     fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let bytes = match &self.bytes {
-            Some(bytes) if self.at < bytes.len() => bytes,
-            _ if self.block == self.spool.blocks() => return Ok(None),
-            _ => {
-                let bytes = self.spool.block(self.block)?;
-                self.block += 1;
-                self.at = 0;
-                self.previous.clear();
-                self.bytes.insert(bytes)
-            }
+            Some(bytes) => bytes,
+            None if self.block == self.spool.blocks() => return Ok(None),
+            None => self.bytes.insert(self.spool.block(self.block)?),
         };
-        let mut fields = Fields::new(&bytes[self.at..]);
+        let rest = bytes.get(self.at..).ok_or_else(codec::damaged)?;
+        let mut fields = Fields::new(rest);
         let entry = Entry {
             path: fields.path(&mut self.previous)?,
             depth: fields.len()?,
@@ -110,6 +123,12 @@ impl EntryReader {
             digest: fields.digest()?,
         };
         self.at = bytes.len() - fields.rest().len();
+        if fields.rest().is_empty() {
+            self.bytes = None;
+            self.block += 1;
+            self.at = 0;
+            self.previous.clear();
+        }
         Ok(Some(entry))
     }
 }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 pub mod checksum;
 pub mod chmod;
 mod codec;
@@ -39,14 +40,16 @@ pub mod unpack;
 mod walk;
 pub mod xattr;
 
+pub use changes::{ChangeList, Changes, ReadChanges};
 pub use empty::EmptyTree;
 pub use filter::Filter;
 pub use host::HostView;
 pub use mismatch::Mismatch;
 pub use model::*;
-pub use pack::{PackError, Packed, pack};
+pub use pack::{PackError, Packed, pack, pack_indexed};
 pub use root::{PathError, Root};
 pub use scan::{Digests, Directory, Name};
+pub use spool::Scratch;
 pub use stack::Stack;
 pub use stat_index::StatIndex;
 pub use times::Times;

@@ -21,8 +21,14 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Change, Content, ContentDigest, Data, Kind, LinkId, Metadata, Node, RelPath, Time, View, Xattrs,
+    Change, Content, ContentDigest, Data, Kind, LinkId, Metadata, Node, RelPath, Scratch, Time,
+    View, Xattrs,
 };
+
+/// Where the tests' long lists go.
+pub(crate) fn scratch() -> Scratch {
+    Scratch::new(&std::env::temp_dir())
+}
 
 /// A tree in memory. File contents lie one behind the other in one temporary file.
 pub(crate) struct MemView {

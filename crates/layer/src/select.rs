@@ -13,6 +13,7 @@ use crate::nearest::nearest;
 use crate::pattern::{InvalidPattern, Pattern, Wildcards, has_wildcards};
 use crate::resolve::{Links, ResolveError, resolve};
 use crate::scan::{Choice, Name, Scan, Scanned};
+use crate::spool::Scratch;
 use crate::walk::Descend;
 use crate::{ContentDigest, Filter, InvalidPath, Kind, Node, RelPath, View};
 use sha2::{Digest, Sha256};
@@ -133,22 +134,28 @@ fn hint(path: &RelPath, leads_to: &RelPath, near: &[String]) -> String {
     text
 }
 
-/// Finds the sources in `view` and walks them.
+/// Finds the sources in `view` and walks them. Long lists go to `scratch`.
 ///
 /// # Errors
 /// See [`SelectError`]. A pattern without a match is no error.
-pub fn select(view: &dyn View, selector: &Selector) -> Result<Selection, SelectError> {
-    select_with(view, selector, None)
+pub fn select(
+    view: &dyn View,
+    selector: &Selector,
+    scratch: &Scratch,
+) -> Result<Selection, SelectError> {
+    select_with(view, selector, scratch, None)
 }
 
 /// [`select`], and digests of all files if there is somebody to record them.
 pub(crate) fn select_with(
     view: &dyn View,
     selector: &Selector,
+    scratch: &Scratch,
     record: Option<&Record<'_>>,
 ) -> Result<Selection, SelectError> {
     let walk = Walk {
         view,
+        scratch,
         record,
         exclude: selector.exclude.as_deref(),
         origin: selector.origin,
@@ -195,6 +202,7 @@ impl Match {
 
 struct Walk<'a> {
     view: &'a dyn View,
+    scratch: &'a Scratch,
     record: Option<&'a Record<'a>>,
     exclude: Option<&'a dyn Filter>,
     origin: Origin,
@@ -222,7 +230,7 @@ impl Walk<'_> {
         let mut gathering = Gathering {
             top: &path,
             record: self.record,
-            entries: EntryWriter::default(),
+            entries: EntryWriter::new(self.scratch),
             records: Sha256::new(),
             outline: Outline::default(),
         };

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A block is closed when it is this long.
@@ -15,6 +16,17 @@ const BLOCK: usize = 64 * 1024;
 
 /// Bytes of a list that stay in memory.
 const IN_MEMORY: u64 = 8 << 20;
+
+/// Where long lists go: a directory on a disk. Its files have no names, so nothing is left behind.
+#[derive(Clone, Debug)]
+pub struct Scratch(Arc<Path>);
+
+impl Scratch {
+    /// Files in `directory`, which exists when the first list is long.
+    pub fn new(directory: &Path) -> Scratch {
+        Scratch(directory.into())
+    }
+}
 
 /// A list that can be read.
 #[derive(Clone, Debug, Default)]
@@ -60,8 +72,9 @@ impl Spool {
 }
 
 /// Writes a list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Spooler {
+    scratch: Scratch,
     inner: Inner,
     /// The block that is being filled.
     open: Vec<u8>,
@@ -71,6 +84,16 @@ pub(crate) struct Spooler {
 }
 
 impl Spooler {
+    pub(crate) fn new(scratch: &Scratch) -> Spooler {
+        Spooler {
+            scratch: scratch.clone(),
+            inner: Inner::default(),
+            open: Vec::new(),
+            kept: 0,
+            spilled: 0,
+        }
+    }
+
     /// Appends what `write` writes. It is told whether a block begins.
     ///
     /// # Errors
@@ -110,7 +133,7 @@ impl Spooler {
         } else {
             let file = match self.inner.overflow.take() {
                 Some(file) => file,
-                None => sys::fs::unnamed_file(&std::env::temp_dir())?,
+                None => sys::fs::unnamed_file(&self.scratch.0)?,
             };
             let offset = self.spilled;
             file.write_all_at(&self.open, offset)?;
@@ -130,7 +153,8 @@ mod tests {
 
     #[track_caller]
     fn check(records: u32, len: usize) {
-        let mut spooler = Spooler::default();
+        let directory = tempfile::tempdir().unwrap();
+        let mut spooler = Spooler::new(&Scratch::new(directory.path()));
         let mut begins = Vec::new();
         for number in 0..records {
             let push = spooler.push(|out, first| {

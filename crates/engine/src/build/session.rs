@@ -300,7 +300,7 @@ impl<'e> Session<'e> {
         let view = self.view(of)?;
         let selector = step::file::selector(vertex, input, self.origin(of))?;
         let effect = step::file::effect(vertex, input)?;
-        let made = layer::checksum::checksum(&*view, &selector, &effect)
+        let made = layer::checksum::checksum(&*view, &selector, &effect, &self.layers.scratch())
             .map_err(|error| step::file::source_error(self, index, input, of, error))?;
         let made = Arc::new(made);
         let mut checksums = self

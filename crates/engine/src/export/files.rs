@@ -9,7 +9,7 @@ use std::sync::Arc;
 use layer::copy::{self, Action};
 use layer::select::{Naming, Origin, Selector, select};
 use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
-use layer::{Change, Kind, Metadata, Node, RelPath, Root, Time, Times, View};
+use layer::{Change, Kind, Metadata, Node, RelPath, Root, Scratch, Time, Times, View};
 use store::{LayerId, Store};
 
 use crate::error::BuildError;
@@ -39,7 +39,7 @@ fn whole(layers: &Layers<'_>, trees: &[PlatformTree<'_>]) -> Result<Changes, Bui
         }
         layers.ensure(chain).map_err(|error| failed(error.into()))?;
         let view = layers.view(chain).map_err(|error| failed(error.into()))?;
-        for (path, mut change) in tree(view, "").map_err(failed)? {
+        for (path, mut change) in tree(view, "", &layers.scratch()).map_err(failed)? {
             let path = above.join_path(&path);
             if let Change::Link { to } = &mut change {
                 *to = above.join_path(to);
@@ -85,6 +85,7 @@ fn is_directory(change: &Change) -> bool {
 pub(crate) fn tree(
     view: Arc<dyn View>,
     path: &str,
+    scratch: &Scratch,
 ) -> Result<Changes, Box<dyn std::error::Error + Send + Sync>> {
     let selector = Selector {
         paths: vec![path.as_bytes().to_vec()],
@@ -92,7 +93,7 @@ pub(crate) fn tree(
         naming: Naming::Contents,
         origin: Origin::Tree,
     };
-    let selection = select(&*view, &selector)?;
+    let selection = select(&*view, &selector, scratch)?;
     let target = copy::Target {
         dest: Vec::new(),
         dest_is_dir: true,
@@ -107,7 +108,7 @@ pub(crate) fn tree(
         reset_owner: false,
         archives: Vec::new(),
     };
-    Ok(copy::plan(None, vec![Action::Copy(copy)], Time::default())?)
+    Ok(copy::plan(None, vec![Action::Copy(copy)], Time::default(), scratch)?.to_vec()?)
 }
 
 /// Writes the files into a directory, over what is there, or in place of it with `delete`. They

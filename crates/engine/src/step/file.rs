@@ -7,7 +7,7 @@ use graph::{FileAction, FileOp, InputKey, Unpack, Vertex};
 use layer::copy::{self, Action};
 use layer::owner::{Accounts, Ids, OwnerSpec, Principal};
 use layer::select::{Origin, SelectError, Selection};
-use layer::{Time, View};
+use layer::{ChangeList, ReadChanges, Time, View};
 use solver::VertexIndex;
 
 use crate::build::{Handle, Session};
@@ -43,12 +43,14 @@ pub(crate) fn execute(
         .iter()
         .map(|action| planner.action(action))
         .collect::<Result<Vec<_>, _>>()?;
-    let changes =
-        copy::plan(view.as_ref(), actions, session.now).map_err(|error| StepError::Failed {
+    let scratch = session.layers.scratch();
+    let changes = copy::plan(view.as_ref(), actions, session.now, &scratch).map_err(|error| {
+        StepError::Failed {
             attempt: "plan the layer".into(),
             source: error.into(),
-        })?;
-    let layer = session.layers.write(changes)?;
+        }
+    })?;
+    let layer = session.layers.write(&changes)?;
     Ok(Handle::layers(
         base.iter().copied().chain([layer]).collect::<Vec<_>>(),
     ))
@@ -331,18 +333,38 @@ pub(crate) fn mounted(
         reset_owner: true,
         archives: Vec::new(),
     };
-    let mut changes = copy::plan(None, vec![Action::Copy(copy)], session.now)
+    let scratch = session.layers.scratch();
+    let changes = copy::plan(None, vec![Action::Copy(copy)], session.now, &scratch)
         .map_err(StepError::failed(failed))?;
     let path = layer::RelPath::clamp(path.as_bytes()).map_err(StepError::failed(failed))?;
-    for (place, change) in &mut changes {
-        // A copy makes its destination anew; a mount shows the directory itself.
-        if let (true, layer::Change::Put { node, .. }, Some(root)) = (*place == path, change, &root)
-            && is_dir
-        {
-            node.metadata.mode = root.metadata.mode;
-        }
+    session.layers.write(&Mounted {
+        changes,
+        path,
+        mode: root.filter(|_| is_dir).map(|root| root.metadata.mode),
+    })
+}
+
+/// What a copy to `path` makes, as a mount shows it: a copy makes its destination anew, a mount
+/// shows the directory itself.
+struct Mounted {
+    changes: layer::Changes,
+    path: layer::RelPath,
+    /// The permissions of the directory, if it is one.
+    mode: Option<u32>,
+}
+
+impl ChangeList for Mounted {
+    fn read(&self) -> ReadChanges<'_> {
+        Box::new(self.changes.read().map(|change| {
+            let (path, mut change) = change?;
+            if let (layer::Change::Put { node, .. }, Some(mode)) = (&mut change, self.mode)
+                && path == self.path
+            {
+                node.metadata.mode = mode;
+            }
+            Ok((path, change))
+        }))
     }
-    session.layers.write(changes)
 }
 
 /// The clock of a step: new directories get this time.

@@ -50,7 +50,8 @@ pub(crate) fn whole_directory(
         naming: Naming::Contents,
         origin: Origin::Context { git_modes: true },
     };
-    let selection = select(&*view, &selector).map_err(StepError::failed(failed()))?;
+    let selection = select(&*view, &selector, &session.layers.scratch())
+        .map_err(StepError::failed(failed()))?;
     let copy = copy::Copy {
         view,
         selection,
@@ -64,9 +65,14 @@ pub(crate) fn whole_directory(
         reset_owner: true,
         archives: Vec::new(),
     };
-    let changes = copy::plan(None, vec![Action::Copy(copy)], session.now)
-        .map_err(StepError::failed(failed()))?;
-    session.layers.write(changes)
+    let changes = copy::plan(
+        None,
+        vec![Action::Copy(copy)],
+        session.now,
+        &session.layers.scratch(),
+    )
+    .map_err(StepError::failed(failed()))?;
+    session.layers.write(&changes)
 }
 
 /// Credentials for a repository, from the secrets that BuildKit takes for it.

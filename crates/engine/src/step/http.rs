@@ -98,7 +98,7 @@ pub(crate) fn execute(
     });
     let path =
         RelPath::new(source.filename.clone().into_bytes()).map_err(StepError::failed(failed()))?;
-    let layer = session.layers.write(vec![(
+    let layer = session.layers.write(&[(
         path,
         Change::Put {
             node,

@@ -34,6 +34,7 @@ pub use inputs::{Difference, Input, Inputs, MAX_INPUTS, Nature, explain};
 use crate::chmod::ModeChange;
 use crate::entries::Entry;
 use crate::select::{Naming, SelectError, Selection, Selector, select_with};
+use crate::spool::Scratch;
 use crate::{Kind, View};
 
 /// Changes whenever equal trees would get other keys.
@@ -63,7 +64,8 @@ pub struct Checksum {
 }
 
 /// Selects and hashes: the tree is read once, by all processors. Hard links are read once; what is
-/// empty is not, which spares sockets that count as empty files from being opened.
+/// empty is not, which spares sockets that count as empty files from being opened. Long lists go to
+/// `scratch`.
 ///
 /// # Errors
 /// As [`select`](crate::select::select), and when a file cannot be read.
@@ -71,10 +73,11 @@ pub fn checksum(
     view: &dyn View,
     selector: &Selector,
     effect: &Effect,
+    scratch: &Scratch,
 ) -> Result<Checksum, SelectError> {
     let naming = selector.naming;
     let record = |entry: &Entry, below: &[u8]| record(entry, below, naming, effect);
-    let selection = select_with(view, selector, Some(&record))?;
+    let selection = select_with(view, selector, scratch, Some(&record))?;
     Ok(Checksum {
         key: selection.key(),
         selection,

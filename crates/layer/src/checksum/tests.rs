@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::RelPath;
-use crate::mem::MemView;
+use crate::mem::{MemView, scratch};
 use crate::select::Origin;
 
 const TREE: &str = "
@@ -95,7 +95,7 @@ fn sum(tree: &str, of: Use) -> Result<Checksum, SelectError> {
         ignore_owner: of.ignore_owner,
         mode,
     };
-    checksum(&MemView::parse(tree), &selector, &effect)
+    checksum(&MemView::parse(tree), &selector, &effect, &scratch())
 }
 
 /// Replaces the line that begins with `path` (a new one is added, an empty one taken away).
@@ -298,7 +298,7 @@ fn hard_links_are_read_once_and_only_selected_files_are() {
         ignore_owner: true,
         mode: None,
     };
-    let sum = checksum(&view, &selector, &effect).unwrap();
+    let sum = checksum(&view, &selector, &effect, &scratch()).unwrap();
     assert_eq!(view.take_opened(), [RelPath::new("app/a").unwrap()]);
     let digests: Vec<bool> = sum.selection.matches[0]
         .entries
@@ -327,7 +327,7 @@ fn nothing_outside_the_root_is_read() {
             ignore_owner: true,
             mode: None,
         };
-        let result = checksum(&view, &selector, &effect);
+        let result = checksum(&view, &selector, &effect, &scratch());
         assert_eq!(result.is_err(), source == "loop", "{source}");
         let inside = RelPath::new("etc/passwd").unwrap();
         assert!(

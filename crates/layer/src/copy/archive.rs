@@ -132,7 +132,7 @@ fn linked(
 }
 
 fn resolve_in(
-    staged: &Staged,
+    staged: &mut Staged,
     root: &RelPath,
     path: &RelPath,
     links: Links,

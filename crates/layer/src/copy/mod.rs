@@ -25,7 +25,8 @@ use crate::chmod::ModeChange;
 use crate::owner::Ids;
 use crate::resolve::ResolveError;
 use crate::select::Selection;
-use crate::{Change, RelPath, Time, View};
+use crate::spool::Scratch;
+use crate::{Change, Changes, RelPath, Time, View};
 
 use staged::Staged;
 
@@ -131,6 +132,9 @@ pub enum CopyError {
         /// Why.
         source: io::Error,
     },
+    /// The list of changes is long, and its temporary file cannot be written.
+    #[error("write the list of changes")]
+    List(#[source] io::Error),
     /// A file is in the way of a directory that is to be made or written into.
     #[error("make directory {path}: {obstacle} is not a directory")]
     NotADirectory {
@@ -166,7 +170,8 @@ pub enum CopyError {
 }
 
 /// The changes that `actions` in order make to the tree `base` (`None` is the empty tree): one
-/// layer, sorted by path. New directories without a source get the time `now`.
+/// layer, sorted by path. New directories without a source get the time `now`. A long list goes to
+/// `scratch`.
 ///
 /// # Errors
 /// See [`CopyError`].
@@ -174,7 +179,8 @@ pub fn plan(
     base: Option<&Arc<dyn View>>,
     actions: Vec<Action>,
     now: Time,
-) -> Result<Vec<(RelPath, Change)>, CopyError> {
+    scratch: &Scratch,
+) -> Result<Changes, CopyError> {
     let mut staged = Staged::new(base.cloned(), now)?;
     for action in actions {
         match action {
@@ -183,7 +189,7 @@ pub fn plan(
             Action::Mkfile(mkfile) => place::mkfile(&mut staged, mkfile)?,
         }
     }
-    Ok(staged.into_changes())
+    staged.into_changes(scratch)
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use super::archive;
-use super::staged::{Group, Put, SlotId, Staged, directory};
+use super::staged::{Contents, Group, Inside, Put, SlotId, Staged, directory};
 use super::{Copy, CopyError, Mkdir, Mkfile, Target};
-use crate::entries::Entry;
+use crate::entries::{Entry, EntryReader};
 use crate::owner::Ids;
 use crate::resolve::{Links, ResolveError};
 use crate::select::Match;
-use crate::{Data, Kind, LinkId, Metadata, Node, RelPath, View};
+use crate::{Data, Kind, Metadata, Node, RelPath, View};
 
 /// `COPY` and `ADD`.
 pub(super) fn copy(staged: &mut Staged, copy: Copy) -> Result<(), CopyError> {
@@ -24,23 +24,23 @@ pub(super) fn copy(staged: &mut Staged, copy: Copy) -> Result<(), CopyError> {
         archives,
     } = copy;
     let mut archives: HashMap<_, _> = archives.into_iter().collect();
-    let mut placing = Placing {
+    let placing = Arc::new(Placing {
         view,
         nothing: Arc::from([]),
         owner: chown.or(reset_owner.then(Ids::default)),
         parents_owner: chown.unwrap_or_default(),
         target,
-        groups: HashMap::new(),
-    };
+        source: staged.new_group(),
+    });
     for (i, one) in selection.matches.into_iter().enumerate() {
         if let Some(changes) = archives.remove(&i) {
             let root = placing.target.resolve(staged)?;
             staged.make_directories(&root, 0o755, placing.parents_owner)?;
             archive::extract(staged, &root, changes, chown)?;
         } else if one.node().kind == Kind::Directory {
-            placing.directory(staged, one)?;
+            placing.directory(staged, &one)?;
         } else {
-            placing.single(staged, one)?;
+            placing.single(staged, &one)?;
         }
     }
     Ok(())
@@ -78,7 +78,7 @@ pub(super) fn mkfile(staged: &mut Staged, mkfile: Mkfile) -> Result<(), CopyErro
 
 impl Target {
     /// Where the destination is now.
-    fn resolve(&self, staged: &Staged) -> Result<RelPath, CopyError> {
+    fn resolve(&self, staged: &mut Staged) -> Result<RelPath, CopyError> {
         Ok(staged.resolve(&self.dest, self.links())?.path)
     }
 
@@ -143,28 +143,28 @@ struct Placing {
     /// What replaces the owners of the sources.
     owner: Option<Ids>,
     parents_owner: Ids,
-    /// Inodes of the sources that have several names.
-    groups: HashMap<LinkId, Group>,
+    /// Stands for this source.
+    source: Group,
 }
 
 impl Placing {
     /// A source that is no directory.
-    fn single(&mut self, staged: &mut Staged, one: Match) -> Result<(), CopyError> {
+    fn single(&self, staged: &mut Staged, one: &Match) -> Result<(), CopyError> {
         let (parent, name) = self.target.place(staged, &one.name, self.parents_owner)?;
         for entry in one.entries.iter() {
-            self.node(staged, parent, &name, listed(&one, entry)?)?;
+            self.node(staged, parent, &name, listed(&one.path, entry)?)?;
         }
         Ok(())
     }
 
     /// The contents of a source directory.
-    fn directory(&mut self, staged: &mut Staged, one: Match) -> Result<(), CopyError> {
+    fn directory(self: &Arc<Self>, staged: &mut Staged, one: &Match) -> Result<(), CopyError> {
         let dest = self.target.prepare(staged, self.parents_owner)?;
         let top = match staged.slot(&dest)? {
             Some(slot) if staged.is_dir(slot) => slot,
             Some(_) => {
                 return Err(CopyError::DirectoryOverFile {
-                    source_path: one.path,
+                    source_path: one.path.clone(),
                     path: dest,
                 });
             }
@@ -172,81 +172,130 @@ impl Placing {
                 staged.make_directories(&dest, self.target.parents_mode(), self.parents_owner)?
             }
         };
-        let time = one.node().metadata.mtime;
-        // `parents[depth]` is the directory that entries of depth + 1 go into.
-        let mut parents = vec![top];
-        for entry in one.entries.iter().skip(1) {
-            let entry = listed(&one, entry)?;
-            parents.truncate(entry.depth);
-            let parent = parents[entry.depth - 1];
-            let name = entry.path.name().unwrap_or_default().to_vec();
-            if entry.node.kind == Kind::Directory {
-                parents.push(self.subdirectory(staged, parent, &name, entry)?);
-            } else {
-                self.node(staged, parent, &name, entry)?;
-            }
+        let mut entries = one.entries.iter();
+        if let Some(itself) = entries.next() {
+            listed(&one.path, itself)?;
         }
-        staged.set_time(top, time);
+        if staged.is_empty(top)? {
+            staged.fill(top, self.contents(&one.path, entries, 0));
+        } else {
+            self.merge(staged, top, one, entries)?;
+        }
+        staged.set_time(top, one.node().metadata.mtime);
         Ok(())
     }
 
-    fn subdirectory(
+    /// The contents of a source directory, among what is there already.
+    fn merge(
+        self: &Arc<Self>,
+        staged: &mut Staged,
+        top: SlotId,
+        one: &Match,
+        mut entries: EntryReader,
+    ) -> Result<(), CopyError> {
+        // `parents[depth]` is the directory that entries of depth + 1 go into.
+        let mut parents = vec![top];
+        // What is deeper is in a directory that was filled as a whole.
+        let mut deepest = usize::MAX;
+        while let Some(entry) = entries.next() {
+            let entry = listed(&one.path, entry)?;
+            if entry.depth > deepest {
+                continue;
+            }
+            deepest = usize::MAX;
+            let depth = entry.depth;
+            parents.truncate(depth);
+            let parent = parents[depth - 1];
+            let name = entry.path.name().unwrap_or_default().to_vec();
+            if entry.node.kind != Kind::Directory {
+                self.node(staged, parent, &name, entry)?;
+                continue;
+            }
+            parents.push(match staged.child(parent, &name)? {
+                Some(slot) => self.over(staged, slot, parent, &name, entry)?,
+                None => {
+                    let slot = staged.put_directory(parent, &name, self.effective(entry.node));
+                    staged.fill(slot, self.contents(&one.path, entries.rest(), depth));
+                    deepest = depth;
+                    slot
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// What follows a directory of this depth in the list of the source at `top`, as far as it is
+    /// in that directory.
+    fn contents(self: &Arc<Self>, top: &RelPath, entries: EntryReader, depth: usize) -> Contents {
+        let (placing, top) = (Arc::clone(self), top.clone());
+        let inside = move |entry| match listed(&top, entry) {
+            Ok(entry) if entry.depth <= depth => None,
+            Ok(entry) => Some(Ok(Inside {
+                depth: entry.depth - depth,
+                name: entry.path.name().unwrap_or_default().to_vec(),
+                put: placing.put(entry),
+            })),
+            Err(error) => Some(Err(error)),
+        };
+        Box::new(entries.map_while(inside))
+    }
+
+    /// A directory of the source where something is.
+    fn over(
+        &self,
+        staged: &mut Staged,
+        slot: SlotId,
+        parent: SlotId,
+        name: &[u8],
+        entry: Entry,
+    ) -> Result<SlotId, CopyError> {
+        if !staged.is_dir(slot) {
+            return Err(CopyError::DirectoryOverFile {
+                source_path: entry.path,
+                path: staged.path_of(parent, name),
+            });
+        }
+        if entry.passage {
+            // One that only leads somewhere gives its mode, unless there is another for the files,
+            // and nothing else.
+            let mode = entry.node.metadata.mode;
+            if self.target.mode.is_none() {
+                staged.change(slot, |metadata| metadata.mode = mode);
+            }
+        } else {
+            let node = self.effective(entry.node);
+            staged.change(slot, |metadata| overwrite(metadata, node.metadata));
+        }
+        Ok(slot)
+    }
+
+    fn node(
         &self,
         staged: &mut Staged,
         parent: SlotId,
         name: &[u8],
         entry: Entry,
-    ) -> Result<SlotId, CopyError> {
-        let passage = entry.passage;
-        let source_mode = entry.node.metadata.mode;
-        let source_path = entry.path;
-        let node = self.effective(entry.node);
-        match staged.child(parent, name)? {
-            None => Ok(staged.put_directory(parent, name, node)),
-            Some(slot) if !staged.is_dir(slot) => {
-                let path = staged.path_of(parent, name);
-                Err(CopyError::DirectoryOverFile { source_path, path })
-            }
-            // One that only leads somewhere gives its mode, unless there is another for the
-            // files, and nothing else.
-            Some(slot) if passage => {
-                if self.target.mode.is_none() {
-                    staged.change(slot, |metadata| metadata.mode = source_mode);
-                }
-                Ok(slot)
-            }
-            Some(slot) => {
-                staged.change(slot, |metadata| overwrite(metadata, node.metadata));
-                Ok(slot)
-            }
-        }
+    ) -> Result<(), CopyError> {
+        let path = entry.path.clone();
+        put_file(staged, parent, name, self.put(entry), &path)
     }
 
-    fn node(
-        &mut self,
-        staged: &mut Staged,
-        parent: SlotId,
-        name: &[u8],
-        entry: Entry,
-    ) -> Result<(), CopyError> {
-        let path = entry.path;
+    /// What an entry becomes.
+    fn put(&self, entry: Entry) -> Put {
         let data = match entry.node.kind {
             Kind::File { size: 0 } => Some(Data::Inline(Arc::clone(&self.nothing))),
             Kind::File { .. } => Some(Data::InView {
                 view: Arc::clone(&self.view),
-                path: path.clone(),
+                path: entry.path,
                 expect: entry.digest,
             }),
             _ => None,
         };
-        let links = entry.node.links;
-        let group = links.map(|id| *self.groups.entry(id).or_insert_with(|| staged.new_group()));
-        let put = Put {
+        Put {
+            group: entry.node.links.map(|inode| self.source.of_inode(inode)),
             node: self.effective(entry.node),
             data,
-            group,
-        };
-        put_file(staged, parent, name, put, &path)
+        }
     }
 
     /// The node with the metadata that it gets.
@@ -261,10 +310,10 @@ impl Placing {
     }
 }
 
-/// An entry of a match's list.
-fn listed(one: &Match, entry: io::Result<Entry>) -> Result<Entry, CopyError> {
+/// An entry of the list of the source at `top`.
+fn listed(top: &RelPath, entry: io::Result<Entry>) -> Result<Entry, CopyError> {
     entry.map_err(|source| CopyError::Sources {
-        path: one.path.clone(),
+        path: top.clone(),
         source,
     })
 }

@@ -2,16 +2,20 @@
 //! far. It knows paths and inodes and nothing of sources or flags.
 //!
 //! Slots are made only for what is changed and for what lies on the way there. A directory that is
-//! new has nothing of the base below it, so that filling it never asks the base.
+//! new has nothing of the base below it, so that filling it never asks the base. One that is filled
+//! from a source as a whole has no slots for its contents until somebody looks into it: they go from
+//! the source's list to the layer's, so that a source may have more files than fit into memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
 use super::CopyError;
+use crate::changes::{ChangeWriter, Changes};
 use crate::owner::Ids;
 use crate::resolve::{Links, Resolved, resolve_with};
-use crate::{Change, Data, Kind, Metadata, Node, RelPath, Time, View, Xattrs};
+use crate::spool::Scratch;
+use crate::{Change, Data, Kind, LinkId, Metadata, Node, RelPath, Time, View, Xattrs};
 
 /// Position of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +23,34 @@ pub(super) struct SlotId(usize);
 
 /// Names of one inode of the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Group(usize);
+pub(super) struct Group {
+    number: usize,
+    /// Which inode of a source, if the number is that of a source.
+    inode: Option<LinkId>,
+}
 
-/// A regular file or special node to be put.
+impl Group {
+    /// The names of one inode of the source that has this number.
+    pub(super) fn of_inode(self, inode: LinkId) -> Group {
+        Group {
+            inode: Some(inode),
+            ..self
+        }
+    }
+}
+
+/// What is in a directory, in path order, without the directory.
+pub(super) type Contents = Box<dyn Iterator<Item = Result<Inside, CopyError>>>;
+
+/// A node in a directory that is filled as a whole.
+pub(super) struct Inside {
+    /// 1 for what is directly in the directory.
+    pub(super) depth: usize,
+    pub(super) name: Vec<u8>,
+    pub(super) put: Put,
+}
+
+/// An inode to be put.
 pub(super) struct Put {
     pub(super) node: Node,
     pub(super) data: Option<Data>,
@@ -47,6 +76,8 @@ struct Slot {
     /// Path, of directories only.
     path: RelPath,
     children: BTreeMap<Vec<u8>, SlotId>,
+    /// What else is in the directory; there are no children then, and nothing of the base shows.
+    contents: Option<Contents>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +111,13 @@ impl Staged {
         self.base.as_ref()
     }
 
-    /// A name for an inode that will have several paths.
+    /// A new name for an inode that will have several paths, or for a source that has such.
     pub(super) fn new_group(&mut self) -> Group {
         self.groups += 1;
-        Group(self.groups)
+        Group {
+            number: self.groups,
+            inode: None,
+        }
     }
 
     /// The group of a slot that holds no directory, made when it has none.
@@ -121,16 +155,18 @@ impl Staged {
     }
 
     /// Where a path leads now.
-    pub(super) fn resolve(&self, path: &[u8], links: Links) -> Result<Resolved, CopyError> {
+    pub(super) fn resolve(&mut self, path: &[u8], links: Links) -> Result<Resolved, CopyError> {
         Ok(resolve_with(path, links, |p| self.lookup(p))?)
     }
 
     /// The node at a path, nothing followed.
-    pub(super) fn lookup(&self, path: &RelPath) -> io::Result<Option<Node>> {
-        let mut slot = &self.slots[Self::ROOT.0];
+    pub(super) fn lookup(&mut self, path: &RelPath) -> io::Result<Option<Node>> {
+        let mut id = Self::ROOT;
         for name in path.components() {
-            if let Some(child) = slot.children.get(name) {
-                slot = &self.slots[child.0];
+            self.unfold(id).map_err(io::Error::other)?;
+            let slot = &self.slots[id.0];
+            if let Some(&child) = slot.children.get(name) {
+                id = child;
             } else if slot.below == Below::Shown {
                 return self
                     .base
@@ -140,7 +176,7 @@ impl Staged {
                 return Ok(None);
             }
         }
-        Ok(slot.node.clone())
+        Ok(self.slots[id.0].node.clone())
     }
 
     /// The slot of something that exists in `directory`.
@@ -149,6 +185,7 @@ impl Staged {
         directory: SlotId,
         name: &[u8],
     ) -> Result<Option<SlotId>, CopyError> {
+        self.unfold(directory)?;
         let slot = &self.slots[directory.0];
         if let Some(&child) = slot.children.get(name) {
             return Ok(self.slots[child.0].node.is_some().then_some(child));
@@ -211,23 +248,56 @@ impl Staged {
 
     /// Puts a new directory where none is; whatever else is there goes. The caller has looked.
     pub(super) fn put_directory(&mut self, parent: SlotId, name: &[u8], node: Node) -> SlotId {
-        let path = join(&self.slots[parent.0].path, name);
-        let child = self.put(
-            parent,
-            name,
-            Put {
-                node,
-                data: None,
-                group: None,
-            },
-        );
-        self.slots[child.0].path = path;
-        child
+        let (data, group) = (None, None);
+        self.put(parent, name, Put { node, data, group })
     }
 
     /// Puts an inode; whatever is there goes. The caller has looked for it with [`Staged::child`].
     pub(super) fn put(&mut self, parent: SlotId, name: &[u8], put: Put) -> SlotId {
         self.touch(parent);
+        self.insert(parent, name, put)
+    }
+
+    /// Whether a directory has nothing in it, and never had since this layer began.
+    pub(super) fn is_empty(&self, directory: SlotId) -> Result<bool, CopyError> {
+        let slot = &self.slots[directory.0];
+        if !slot.children.is_empty() || slot.contents.is_some() {
+            return Ok(false);
+        }
+        match &self.base {
+            Some(base) if slot.below == Below::Shown => {
+                let names = base
+                    .read_dir(&slot.path)
+                    .map_err(|source| CopyError::Read {
+                        path: slot.path.clone(),
+                        source,
+                    })?;
+                Ok(names.is_empty())
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Says what is in a directory that is empty. Its time stays.
+    pub(super) fn fill(&mut self, directory: SlotId, contents: Contents) {
+        self.slots[directory.0].contents = Some(contents);
+    }
+
+    /// Makes slots of what a directory was filled with.
+    fn unfold(&mut self, directory: SlotId) -> Result<(), CopyError> {
+        let Some(contents) = self.slots[directory.0].contents.take() else {
+            return Ok(());
+        };
+        let mut parents = vec![directory];
+        for inside in contents {
+            let Inside { depth, name, put } = inside?;
+            parents.truncate(depth);
+            parents.push(self.insert(parents[depth - 1], &name, put));
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, parent: SlotId, name: &[u8], put: Put) -> SlotId {
         let child = match self.slots[parent.0].children.get(name) {
             Some(&child) => child,
             None => {
@@ -236,15 +306,22 @@ impl Staged {
                 child
             }
         };
+        let path = match put.node.kind {
+            Kind::Directory => join(&self.slots[parent.0].path, name),
+            _ => RelPath::root(),
+        };
         let slot = &mut self.slots[child.0];
         if slot.below == Below::Shown {
             slot.below = Below::Hidden;
         }
-        slot.children.clear();
-        slot.changed = true;
-        slot.node = Some(put.node);
-        slot.data = put.data;
-        slot.group = put.group;
+        *slot = Slot {
+            node: Some(put.node),
+            data: put.data,
+            group: put.group,
+            changed: true,
+            path,
+            ..Slot::empty(slot.below)
+        };
         child
     }
 
@@ -271,6 +348,7 @@ impl Staged {
         let slot = &mut self.slots[directory.0];
         slot.changed = true;
         slot.children.clear();
+        slot.contents = None;
         if slot.below == Below::Shown {
             slot.below = Below::Hidden;
         }
@@ -294,54 +372,71 @@ impl Staged {
 
     /// The layer: every changed slot, and every directory of the base on the way to one. The root
     /// is never part of it.
-    pub(super) fn into_changes(mut self) -> Vec<(RelPath, Change)> {
-        let mut out: Vec<(RelPath, Change)> = Vec::with_capacity(self.slots.len());
-        let mut leaders = HashMap::new();
-        let children = std::mem::take(&mut self.slots[Self::ROOT.0].children);
-        // Directories that are being listed. With one of the base goes where its entry stands: it
-        // is taken back when none follows.
-        let mut open = vec![(RelPath::root(), children.into_iter(), None)];
-        while let Some((dir, children, unchanged)) = open.last_mut() {
+    pub(super) fn into_changes(mut self, scratch: &Scratch) -> Result<Changes, CopyError> {
+        let mut layer = Layer {
+            list: ChangeWriter::new(scratch),
+            leaders: HashMap::new(),
+            waiting: Vec::new(),
+        };
+        let mut open = vec![self.listing(Self::ROOT, RelPath::root(), &mut layer)?];
+        while let Some((dir, children)) = open.last_mut() {
             let Some((name, child)) = children.next() else {
-                if unchanged.is_some_and(|at: usize| out.len() == at + 1) {
-                    out.pop();
-                }
+                layer.waiting.pop_if(|(path, _)| path == dir);
                 open.pop();
                 continue;
             };
             let path = join(dir, &name);
-            let slot = std::mem::replace(&mut self.slots[child.0], Slot::empty(Below::Nothing));
-            match slot.node {
+            let slot = &mut self.slots[child.0];
+            match slot.node.take() {
                 None if slot.below == Below::Nothing => {}
-                None => out.push((path, Change::Whiteout)),
+                None => layer.push(&path, &Change::Whiteout)?,
                 Some(node) if node.kind == Kind::Directory => {
-                    let unchanged = (!slot.changed).then_some(out.len());
-                    let opaque = slot.below == Below::Hidden;
                     let change = Change::Put {
                         node,
-                        opaque,
+                        opaque: slot.below == Below::Hidden,
                         data: None,
                     };
-                    out.push((path.clone(), change));
-                    open.push((path, slot.children.into_iter(), unchanged));
+                    match slot.changed {
+                        true => layer.push(&path, &change)?,
+                        false => layer.waiting.push((path.clone(), change)),
+                    }
+                    open.push(self.listing(child, path, &mut layer)?);
                 }
                 Some(_) if !slot.changed => {}
                 Some(node) => {
-                    let leader = slot.group.and_then(|g| leaders.get(&g)).cloned();
-                    let put = Change::Put {
-                        node,
-                        opaque: false,
-                        data: slot.data,
-                    };
-                    let change = leader.map_or(put, |to| Change::Link { to });
-                    if let Some(group) = slot.group {
-                        leaders.entry(group).or_insert_with(|| path.clone());
-                    }
-                    out.push((path, change));
+                    let (data, group) = (slot.data.take(), slot.group);
+                    layer.put(path, Put { node, data, group })?;
                 }
             }
         }
-        out
+        layer.list.finish().map_err(CopyError::List)
+    }
+
+    /// The slots in a directory. What it was filled with goes into the layer at once.
+    fn listing(
+        &mut self,
+        directory: SlotId,
+        path: RelPath,
+        layer: &mut Layer,
+    ) -> Result<
+        (
+            RelPath,
+            std::collections::btree_map::IntoIter<Vec<u8>, SlotId>,
+        ),
+        CopyError,
+    > {
+        let slot = &mut self.slots[directory.0];
+        let children = std::mem::take(&mut slot.children);
+        let mut parents = vec![path];
+        for inside in slot.contents.take().into_iter().flatten() {
+            let Inside { depth, name, put } = inside?;
+            parents.truncate(depth);
+            let path = join(&parents[depth - 1], &name);
+            layer.put(path.clone(), put)?;
+            parents.push(path);
+        }
+        parents.truncate(1);
+        Ok((parents.remove(0), children.into_iter()))
     }
 
     /// A name came into a directory, or went: its time is now, unless this layer made it.
@@ -378,6 +473,39 @@ impl Staged {
     }
 }
 
+/// The changes of a layer, as they come.
+struct Layer {
+    list: ChangeWriter,
+    /// The first names of inodes that have several.
+    leaders: HashMap<Group, RelPath>,
+    /// Directories of the base, each in the one before it, that are left out when nothing in them
+    /// changed.
+    waiting: Vec<(RelPath, Change)>,
+}
+
+impl Layer {
+    fn put(&mut self, path: RelPath, put: Put) -> Result<(), CopyError> {
+        let Put { node, data, group } = put;
+        if let Some(to) = group.and_then(|group| self.leaders.get(&group)) {
+            let to = to.clone();
+            return self.push(&path, &Change::Link { to });
+        }
+        let opaque = false;
+        self.push(&path, &Change::Put { node, opaque, data })?;
+        if let Some(group) = group {
+            self.leaders.insert(group, path);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, path: &RelPath, change: &Change) -> Result<(), CopyError> {
+        for (path, change) in self.waiting.drain(..) {
+            self.list.push(&path, &change).map_err(CopyError::List)?;
+        }
+        self.list.push(path, change).map_err(CopyError::List)
+    }
+}
+
 impl Slot {
     fn empty(below: Below) -> Slot {
         Slot {
@@ -388,6 +516,7 @@ impl Slot {
             below,
             path: RelPath::root(),
             children: BTreeMap::new(),
+            contents: None,
         }
     }
 }

@@ -13,20 +13,6 @@ pub(super) struct Entry<'a> {
     pub(super) file_type: u8,
 }
 
-/// The bytes of the directory that has `names`, in order: full blocks and the rest.
-pub(super) fn size<'a>(names: impl Iterator<Item = &'a [u8]>) -> u64 {
-    let (mut blocks, mut used) = (0, 0);
-    for name in names {
-        let len = DIRENT_LEN + name.len();
-        if used + len > BLOCK as usize {
-            blocks += 1;
-            used = 0;
-        }
-        used += len;
-    }
-    blocks * BLOCK + used as u64
-}
-
 /// Appends the blocks of a directory.
 pub(super) fn encode<'a>(entries: impl Iterator<Item = Entry<'a>>, out: &mut Vec<u8>) {
     let mut block: Vec<Entry<'a>> = Vec::new();

@@ -15,10 +15,9 @@
 //!  1536 ├──────────────────────────┤
 //!       │ inode · xattrs · tail    │  32-byte slots; inode number = position / 32
 //!       │ inode · xattrs · chunks  │  in path order, the root first; a tail is the end of a
-//!       │ …                        │  directory or a link target, within one block
-//!       ├──────────────────────────┤
-//!       │ full directory blocks,   │
-//!       │ long link targets        │
+//!       │ …                        │  link target, within one block
+//!       │ names of a directory     │  in blocks of their own, behind its contents
+//!       │ …                        │
 //!       └──────────────────────────┘
 //! ```
 //!
@@ -28,12 +27,14 @@
 
 mod dirent;
 mod format;
+mod inode;
+mod out;
 mod pieces;
-mod plan;
 mod read;
 mod write;
 
 pub(crate) use read::{Index, Inode};
+pub(crate) use write::IndexWriter;
 pub use write::write_index;
 
 use crate::{Node, RelPath};
@@ -67,6 +68,14 @@ pub enum IndexChange {
     },
     /// The path is gone.
     Whiteout,
+}
+
+/// An inode, as it goes into the index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Put<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) opaque: bool,
+    pub(crate) data_offset: Option<u64>,
 }
 
 /// Why an index could not be written.

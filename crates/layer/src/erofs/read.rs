@@ -8,8 +8,8 @@ use super::format::{
     BLOCK, CHAR_DEVICE, CHUNK_LEN, INODE_LEN, Layout, RawInode, SLOT, SUPERBLOCK_AT, Superblock,
     TARGET_MAX, XATTR_HEADER_LEN, decode_chunk, decode_device, get, join_xattr,
 };
+use super::inode::OPAQUE;
 use super::pieces::Pieces;
-use super::plan::OPAQUE;
 use crate::{Kind, Metadata, Time, Xattrs};
 use std::borrow::Cow;
 use std::fs::File;

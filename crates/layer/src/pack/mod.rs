@@ -1,14 +1,18 @@
 //! A changeset becomes a layer: the canonical tar, its `DiffId`, and the entries of its index.
 //!
 //! ```text
-//!            plan      where every header and every file goes: sizes are known, times do not matter
+//!           layout      where every header and every file goes: sizes are known, times do not matter
 //!              │
-//!            place     only files whose digest nobody knows: read once, hashed, written to their place
+//!            place      only files whose digest nobody knows: read once, hashed, written to their place
 //!              │
-//!   content digest ──► layer time (see `times`)
+//!   content digest ──►  layer time (see `times`)
 //!              │
-//!            write     headers and the other files, read once on all cores and hashed in order
+//!            write      headers and the other files, read once on all cores and hashed in order,
+//!                       and the index beside them
 //! ```
+//!
+//! The list of changes is read from its beginning by each of these, and next to nothing is kept of
+//! most of them: a layer may have more files than fit into memory.
 //!
 //! The result depends on the changes alone: not on the machine, its time or its cores. The tar
 //! has the times of the layer, the index the true ones. One exception: the source of a compiled
@@ -17,16 +21,17 @@
 //!
 //! Sockets are left out, as by every other writer of layers: the format has no such type.
 
+mod layout;
 mod place;
-mod plan;
 mod write;
 
-use crate::erofs::{IndexChange, IndexEntry};
-use crate::model::{Change, Content, ContentDigest, Data, Kind, RelPath, Time};
+use crate::changes::ChangeList;
+use crate::erofs::{IndexError, IndexWriter};
+use crate::model::{Content, Data, RelPath, Time};
 use crate::tar::HeaderError;
-use crate::times::{ContentHasher, Times, layer_time};
+use crate::times::Times;
+use layout::{Clock, Survey};
 use oci::DiffId;
-use plan::Plan;
 use std::fs::File;
 use std::io;
 
@@ -39,10 +44,6 @@ pub struct Packed {
     pub tar_len: u64,
     /// The layer's own time; `None` when the policy was not [`Times::Layer`].
     pub time: Option<Time>,
-    /// What [`crate::erofs::write_index`] takes.
-    pub index: Vec<IndexEntry>,
-    /// For each change, the SHA-256 of the bytes that the tar has for it, if it is a regular file.
-    pub digests: Vec<Option<ContentDigest>>,
 }
 
 /// Why a changeset did not become a layer.
@@ -103,20 +104,15 @@ pub enum PackError {
         /// Path in the layer.
         path: RelPath,
     },
+    /// The index has no room for an entry, or could not be written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The list of changes is in a temporary file that cannot be read.
+    #[error("read the list of changes")]
+    List(#[source] io::Error),
     /// The layer's root can only be a directory.
     #[error("the root of a layer is replaced by something that is no directory")]
     Root,
-}
-
-/// What is known of a file's bytes before they are written.
-#[derive(Clone, Copy, Debug, Default)]
-struct Known {
-    /// Digest that the layer's content digest counts.
-    content: Option<ContentDigest>,
-    /// The bytes are in their place in the tar.
-    placed: bool,
-    /// It is a compiled Python file that gets its source's new time.
-    follows_source: bool,
 }
 
 /// Writes `changes`, sorted by path, into `tar`, which is emptied first.
@@ -127,32 +123,55 @@ struct Known {
 /// When a file cannot be read or has other bytes than expected, when the format cannot express an
 /// entry, when the changes contradict each other, or when `tar` cannot be written. `tar` has no
 /// meaning then.
-pub fn pack(changes: &[(RelPath, Change)], times: Times, tar: &File) -> Result<Packed, PackError> {
-    let plan = Plan::new(changes, times)?;
-    tar.set_len(0)?;
-    tar.set_len(plan.tar_len())?;
-    let known = place::place(&plan, times, tar)?;
-    let time = match times {
-        Times::Layer => content_time(&plan, &known),
-        Times::Clamp(_) | Times::Preserve => Time::default(),
-    };
-    let written = write::write(&plan, &known, times, time, tar)?;
-    Ok(Packed {
-        diff_id: written.diff_id,
-        tar_len: plan.tar_len(),
-        time: (times == Times::Layer).then_some(time),
-        index: index(&plan, &known, times, time),
-        digests: written.digests,
-    })
+pub fn pack(
+    changes: &(impl ChangeList + ?Sized),
+    times: Times,
+    tar: &File,
+) -> Result<Packed, PackError> {
+    write_layer(changes, times, tar, None)
 }
 
-fn content_time(plan: &Plan<'_>, known: &[Known]) -> Time {
-    let mut hasher = ContentHasher::new();
-    for (entry, known) in plan.entries.iter().zip(known) {
-        let (path, change) = plan.change(entry);
-        hasher.entry(path, change, known.content);
-    }
-    layer_time(&hasher.finish())
+/// [`pack`], with the index of the tar (see [`erofs`](crate::erofs)) in `index`, which is empty.
+///
+/// # Errors
+/// As for [`pack`], and when the index has no room for an entry or cannot be written.
+pub fn pack_indexed(
+    changes: &(impl ChangeList + ?Sized),
+    times: Times,
+    tar: &File,
+    index: &File,
+) -> Result<Packed, PackError> {
+    write_layer(changes, times, tar, Some(index))
+}
+
+fn write_layer(
+    changes: &(impl ChangeList + ?Sized),
+    times: Times,
+    tar: &File,
+    index: Option<&File>,
+) -> Result<Packed, PackError> {
+    let survey = Survey::new(changes, times)?;
+    tar.set_len(0)?;
+    let placed = place::place(changes, &survey, times, tar)?;
+    tar.set_len(placed.tar_len)?;
+    let clock = Clock {
+        times,
+        layer: placed.time,
+    };
+    let index = match index {
+        Some(file) => Some(IndexWriter::new(
+            file,
+            placed.tar_len,
+            survey.further.clone(),
+        )?),
+        None => None,
+    };
+    let diff_id = write::write(changes, &survey, &placed, clock, tar, index)?;
+    Ok(Packed {
+        diff_id,
+        tar_len: placed.tar_len,
+        time: (times == Times::Layer).then_some(placed.time),
+    })
 }
 
 /// Where the bytes of a regular file are read from.
@@ -196,36 +215,4 @@ fn read_error(path: &RelPath, source: io::Error) -> PackError {
             source,
         },
     }
-}
-
-fn index(plan: &Plan<'_>, known: &[Known], times: Times, layer: Time) -> Vec<IndexEntry> {
-    let mut entries: Vec<IndexEntry> = plan
-        .entries
-        .iter()
-        .map(|entry| {
-            let (path, change) = plan.change(entry);
-            let change = match change {
-                Change::Whiteout => IndexChange::Whiteout,
-                Change::Link { to } => IndexChange::Link { to: to.clone() },
-                Change::Put { node, opaque, .. } => {
-                    let is_file = matches!(node.kind, Kind::File { size } if size > 0);
-                    IndexChange::Put {
-                        node: node.clone(),
-                        opaque: *opaque,
-                        data_offset: is_file.then_some(entry.data_offset()),
-                    }
-                }
-            };
-            let path = path.clone();
-            IndexEntry { path, change }
-        })
-        .collect();
-    for (entry, known) in plan.entries.iter().zip(known) {
-        if let (true, Some(source)) = (known.follows_source, entry.source)
-            && let IndexChange::Put { node, .. } = &mut entries[source].change
-        {
-            node.metadata.mtime = times.of(node.metadata.mtime, layer);
-        }
-    }
-    entries
 }

@@ -1,58 +1,137 @@
 //! Files whose digest is needed before the first header can be written: they are read, hashed and
 //! written to their place in the tar in one go, on all cores.
 
-use super::plan::{Plan, Planned};
-use super::{Known, PackError, Source, changed, open, read_error};
-use crate::model::{ContentDigest, Data};
+use super::layout::{Clock, Entry, Layout, Survey, tar_len};
+use super::{PackError, Source, changed, open, read_error};
+use crate::changes::ChangeList;
+use crate::model::{ContentDigest, Data, RelPath, Time};
+use crate::ordered::{self, Stop};
 use crate::pyc;
 use crate::runs::{Run, Runs};
-use crate::times::Times;
-use rayon::prelude::*;
+use crate::times::{ContentHasher, Times, layer_time};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::fs::File;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 
-/// Finds out what must be known of every entry's bytes, in order of the plan.
-pub(super) fn place(plan: &Plan<'_>, times: Times, tar: &File) -> Result<Vec<Known>, PackError> {
-    plan.entries
-        .par_iter()
-        .with_min_len(16)
-        .map(|entry| one(plan, entry, times, tar))
-        .collect()
+/// Entries that one thread takes in a row.
+const UNIT: usize = 64;
+
+/// What must be known before the first header is written.
+pub(super) struct Placed {
+    /// Compiled Python files that get their source's new time, by the number of their entry.
+    pub(super) compiled: HashSet<usize>,
+    /// Those sources.
+    pub(super) sources: HashSet<RelPath>,
+    pub(super) tar_len: u64,
+    /// The layer's own time; without meaning under other policies than [`Times::Layer`].
+    pub(super) time: Time,
 }
 
-fn one(plan: &Plan<'_>, entry: &Planned, times: Times, tar: &File) -> Result<Known, PackError> {
-    let Some(data) = plan.data(entry) else {
-        return Ok(Known {
-            content: (times == Times::Layer).then(|| ContentDigest(Sha256::digest(b"").into())),
-            ..Known::default()
-        });
+/// Lays the entries out, places those that have to be read, and digests the content of all.
+pub(super) fn place(
+    changes: &(impl ChangeList + ?Sized),
+    survey: &Survey,
+    times: Times,
+    tar: &File,
+) -> Result<Placed, PackError> {
+    let clock = Clock {
+        times,
+        layer: layer_time(&[0; 32]),
     };
-    if entry.source.is_some() {
-        return compiled(plan, entry, data, tar);
+    let mut layout = Layout::new(changes, survey, clock);
+    let units = std::iter::from_fn(move || {
+        let unit: Vec<_> = layout.by_ref().take(UNIT).collect();
+        (!unit.is_empty()).then(|| unit.into_iter().collect::<Result<Vec<_>, _>>())
+    });
+    let mut placed = Placed {
+        compiled: HashSet::new(),
+        sources: HashSet::new(),
+        tar_len: tar_len(0),
+        time: Time::default(),
+    };
+    let mut hasher = ContentHasher::new();
+    ordered::run(
+        NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN),
+        units,
+        |unit: Vec<Entry>, sink| {
+            let digested = unit.into_iter().map(|entry| {
+                let digested = one(&entry, times, tar)?;
+                Ok((entry, digested))
+            });
+            let digested = digested.collect::<Result<Vec<_>, _>>();
+            Ok(sink.put(digested.map_err(Stop::Error)?)?)
+        },
+        |unit| {
+            for (entry, digested) in unit {
+                hasher.entry(&entry.path, &entry.change, digested.content);
+                placed.tar_len = tar_len(entry.end());
+                if let (true, Some((source, _))) = (digested.follows_source, entry.source) {
+                    placed.compiled.insert(entry.number);
+                    placed.sources.insert(source);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    if times == Times::Layer {
+        placed.time = layer_time(&hasher.finish());
+    }
+    Ok(placed)
+}
+
+/// Whether the bytes of an entry are written to their place before the headers are.
+pub(super) fn is_placed(entry: &Entry, times: Times) -> bool {
+    match entry.data() {
+        None => false,
+        Some(_) if entry.source.is_some() => true,
+        Some(Data::InView { expect: None, .. } | Data::Open(_)) => times == Times::Layer,
+        Some(Data::InView { .. } | Data::Inline(_)) => false,
+    }
+}
+
+/// What was found out about an entry's bytes.
+#[derive(Default)]
+struct Digested {
+    /// Digest that the layer's content digest counts.
+    content: Option<ContentDigest>,
+    /// It is a compiled Python file that gets its source's new time.
+    follows_source: bool,
+}
+
+impl From<ContentDigest> for Digested {
+    fn from(content: ContentDigest) -> Digested {
+        Digested {
+            content: Some(content),
+            follows_source: false,
+        }
+    }
+}
+
+fn one(entry: &Entry, times: Times, tar: &File) -> Result<Digested, PackError> {
+    let Some(data) = entry.data() else {
+        return Ok(ContentDigest::EMPTY.into());
+    };
+    if let Some((_, time)) = entry.source {
+        return compiled(entry, time, data, tar);
     }
     if times != Times::Layer {
-        return Ok(Known::default());
+        return Ok(Digested::default());
     }
     match data {
         Data::InView {
             expect: Some(digest),
             ..
-        } => Ok(Known {
-            content: Some(*digest),
-            ..Known::default()
-        }),
-        Data::Inline(bytes) => Ok(Known {
-            content: Some(ContentDigest(Sha256::digest(bytes).into())),
-            ..Known::default()
-        }),
-        Data::InView { expect: None, .. } | Data::Open(_) => copied(plan, entry, data, tar),
+        } => Ok((*digest).into()),
+        Data::Inline(bytes) => Ok(ContentDigest(Sha256::digest(bytes).into()).into()),
+        Data::InView { expect: None, .. } | Data::Open(_) => copied(entry, data, tar),
     }
 }
 
 /// Any file, piece by piece.
-fn copied(plan: &Plan<'_>, entry: &Planned, data: &Data, tar: &File) -> Result<Known, PackError> {
-    let (path, _) = plan.change(entry);
+fn copied(entry: &Entry, data: &Data, tar: &File) -> Result<Digested, PackError> {
+    let path = &entry.path;
     let mut hasher = Sha256::new();
     match open(path, data, entry.data_len)? {
         Source::Memory(bytes) => {
@@ -77,16 +156,17 @@ fn copied(plan: &Plan<'_>, entry: &Planned, data: &Data, tar: &File) -> Result<K
             }
         }
     }
-    Ok(Known {
-        content: Some(ContentDigest(hasher.finalize().into())),
-        placed: true,
-        follows_source: false,
-    })
+    Ok(ContentDigest(hasher.finalize().into()).into())
 }
 
 /// A compiled Python file. Its source's time does not count as content.
-fn compiled(plan: &Plan<'_>, entry: &Planned, data: &Data, tar: &File) -> Result<Known, PackError> {
-    let (path, _) = plan.change(entry);
+fn compiled(
+    entry: &Entry,
+    source_time: Time,
+    data: &Data,
+    tar: &File,
+) -> Result<Digested, PackError> {
+    let path = &entry.path;
     let mut bytes = match open(path, data, entry.data_len)? {
         Source::Memory(bytes) => bytes.to_vec(),
         Source::Range(content) => {
@@ -106,15 +186,12 @@ fn compiled(plan: &Plan<'_>, entry: &Planned, data: &Data, tar: &File) -> Result
         return Err(changed(path));
     }
     tar.write_all_at(&bytes, entry.data_offset())?;
-    let follows_source = plan
-        .source_time(entry)
-        .is_some_and(|time| pyc::follows(&bytes, time));
+    let follows_source = pyc::follows(&bytes, source_time);
     if follows_source {
-        pyc::set_source_time(&mut bytes, crate::model::Time::default());
+        pyc::set_source_time(&mut bytes, Time::default());
     }
-    Ok(Known {
+    Ok(Digested {
         content: Some(ContentDigest(Sha256::digest(&bytes).into())),
-        placed: true,
         follows_source,
     })
 }

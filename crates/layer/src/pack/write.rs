@@ -1,88 +1,82 @@
 //! The tar itself: many files are read, hashed and written at once, and the whole is hashed in
 //! order behind them.
 
-use super::plan::{Clock, Plan, Planned};
-use super::{Known, PackError, Source, changed, open, read_error};
-use crate::model::{Content, ContentDigest, Data, RelPath, Time};
+use super::layout::{Clock, Entry, Layout, Survey};
+use super::place::{Placed, is_placed};
+use super::{PackError, Source, changed, open, read_error};
+use crate::changes::ChangeList;
+use crate::erofs::{IndexWriter, Put};
+use crate::model::{Change, Content, ContentDigest, Data, Kind, RelPath};
 use crate::ordered::{self, Sink, Stop};
 use crate::pyc;
 use crate::runs::{PIECE, Run, Runs};
 use crate::tar::{TRAILER, padded};
-use crate::times::Times;
 use oci::DiffId;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::num::NonZero;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Zeros to hash for holes and padding.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
-/// What came of writing.
-pub(super) struct Written {
-    pub(super) diff_id: DiffId,
-    pub(super) digests: Vec<Option<ContentDigest>>,
-}
-
 /// Part of the tar, in its place already.
 enum Piece {
+    /// The entries that begin next.
+    Entries(Vec<Entry>),
     Bytes(Vec<u8>),
     Zeros(u64),
-    /// The bytes of this change have this digest.
-    File(usize, ContentDigest),
 }
 
 /// What one thread does at a time.
 enum Unit {
     /// Entries that fit into memory together.
-    Batch(Range<usize>),
+    Batch(Vec<Entry>),
     /// A file that is read piece by piece.
-    Large(usize),
+    Large(Box<Entry>),
 }
 
 struct Writer<'a> {
-    plan: &'a Plan<'a>,
-    known: &'a [Known],
+    placed: &'a Placed,
     clock: Clock,
     tar: &'a File,
 }
 
-/// Writes everything that is not in its place yet, and hashes all of it.
+/// Writes everything that is not in its place yet, hashes all of it, and writes the index.
 pub(super) fn write(
-    plan: &Plan<'_>,
-    known: &[Known],
-    times: Times,
-    layer: Time,
+    changes: &(impl ChangeList + ?Sized),
+    survey: &Survey,
+    placed: &Placed,
+    clock: Clock,
     tar: &File,
-) -> Result<Written, PackError> {
-    let writer = Writer {
-        plan,
-        known,
-        clock: Clock { times, layer },
-        tar,
-    };
+    mut index: Option<IndexWriter<'_>>,
+) -> Result<DiffId, PackError> {
+    let writer = Writer { placed, clock, tar };
     let mut hasher = Sha256::new();
-    let mut digests = plan.digests_of_empty_files();
-    let threads = NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN);
     ordered::run(
-        threads,
-        units(plan).map(Ok),
+        NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN),
+        units(Layout::new(changes, survey, clock)),
         |unit, sink| writer.unit(unit, sink),
         |piece| {
             match piece {
                 Piece::Bytes(bytes) => hasher.update(&bytes),
                 Piece::Zeros(len) => zeros(len, |zeros| hasher.update(zeros)),
-                Piece::File(change, digest) => digests[change] = Some(digest),
+                Piece::Entries(entries) => {
+                    for entry in entries {
+                        if let Some(index) = &mut index {
+                            writer.index(&entry, index)?;
+                        }
+                    }
+                }
             }
             Ok(())
         },
     )?;
     zeros(TRAILER, |zeros| hasher.update(zeros));
-    Ok(Written {
-        diff_id: DiffId::new(oci::Digest::Sha256(hasher.finalize().into())),
-        digests,
-    })
+    if let Some(index) = index {
+        index.finish()?;
+    }
+    Ok(DiffId::new(oci::Digest::Sha256(hasher.finalize().into())))
 }
 
 /// Calls `take` with zeros, `len` in all.
@@ -94,91 +88,100 @@ pub(super) fn zeros(mut len: u64, mut take: impl FnMut(&[u8])) {
     }
 }
 
-/// Cuts the plan into units of about [`PIECE`] bytes.
-fn units<'a>(plan: &'a Plan<'a>) -> impl Iterator<Item = Unit> + Send + 'a {
-    let is_large = |entry: &Planned| entry.data_len > PIECE as u64 && entry.source.is_none();
-    let mut next = 0;
+/// Cuts the layout into units of about [`PIECE`] bytes.
+fn units(layout: Layout<'_>) -> impl Iterator<Item = Result<Unit, PackError>> + Send {
+    let is_large = |entry: &Entry| entry.data_len > PIECE as u64 && entry.source.is_none();
+    let mut layout = layout.peekable();
     std::iter::from_fn(move || {
-        let first = plan.entries.get(next)?;
-        let start = next;
-        if is_large(first) {
-            next += 1;
-            return Some(Unit::Large(start));
+        let first = match layout.next()? {
+            Ok(first) if is_large(&first) => return Some(Ok(Unit::Large(first.into()))),
+            Ok(first) => first,
+            Err(error) => return Some(Err(error)),
+        };
+        let start = first.offset;
+        let mut batch = vec![first];
+        let fits = |entry: &Result<Entry, _>| match entry {
+            Ok(entry) => !is_large(entry) && entry.end() - start <= PIECE as u64,
+            Err(_) => false,
+        };
+        while let Some(Ok(entry)) = layout.next_if(fits) {
+            batch.push(entry);
         }
-        while let Some(entry) = plan.entries.get(next)
-            && !is_large(entry)
-            && (next == start || entry.end() - first.offset <= PIECE as u64)
-        {
-            next += 1;
-        }
-        Some(Unit::Batch(start..next))
+        Some(Ok(Unit::Batch(batch)))
     })
 }
 
 impl Writer<'_> {
     fn unit(&self, unit: Unit, sink: &Sink<Piece, PackError>) -> Result<(), Stop<PackError>> {
         match unit {
-            Unit::Batch(range) => {
-                let (bytes, digests) = self.batch(range).map_err(Stop::Error)?;
-                for (change, digest) in digests {
-                    sink.put(Piece::File(change, digest))?;
-                }
+            Unit::Batch(entries) => {
+                let bytes = self.batch(&entries).map_err(Stop::Error)?;
+                sink.put(Piece::Entries(entries))?;
                 Ok(sink.put(Piece::Bytes(bytes))?)
             }
-            Unit::Large(index) => self.large(index, sink),
+            Unit::Large(entry) => self.large(*entry, sink),
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the bytes, and the digests of their files"
-    )]
-    fn batch(
-        &self,
-        range: Range<usize>,
-    ) -> Result<(Vec<u8>, Vec<(usize, ContentDigest)>), PackError> {
-        let (entries, known) = (&self.plan.entries[range.clone()], &self.known[range]);
+    /// Puts an entry into the index, which has the true times.
+    fn index(&self, entry: &Entry, index: &mut IndexWriter<'_>) -> Result<(), PackError> {
+        let data_offset = entry.data_offset();
+        let path = &entry.path;
+        match &entry.change {
+            Change::Whiteout => index.whiteout(path)?,
+            Change::Link { to } => index.link(path, to)?,
+            Change::Put { node, opaque, .. } => {
+                let retimed;
+                let mut node = node;
+                if self.placed.sources.contains(path) {
+                    let Clock { times, layer } = self.clock;
+                    let mut copy = node.clone();
+                    copy.metadata.mtime = times.of(node.metadata.mtime, layer);
+                    retimed = copy;
+                    node = &retimed;
+                }
+                let is_file = matches!(node.kind, Kind::File { size } if size > 0);
+                let put = Put {
+                    node,
+                    opaque: *opaque,
+                    data_offset: is_file.then_some(data_offset),
+                };
+                index.put(path, put)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self, entries: &[Entry]) -> Result<Vec<u8>, PackError> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Vec::new());
         };
         let mut bytes = vec![0; within(last.end() - first.offset)];
-        if known.iter().any(|known| known.placed) {
+        if entries.iter().any(|entry| self.is_placed(entry)) {
             self.tar.read_exact_at(&mut bytes, first.offset)?;
         }
-        let mut digests = Vec::new();
-        for (entry, known) in entries.iter().zip(known) {
-            let header = self.plan.headers(entry, self.clock)?;
+        for entry in entries {
             let at = within(entry.offset - first.offset);
-            bytes[at..at + header.len()].copy_from_slice(&header);
-            let at = at + header.len();
-            if let Some(data) = self.plan.data(entry) {
+            bytes[at..at + entry.header.len()].copy_from_slice(&entry.header);
+            let at = at + entry.header.len();
+            if let Some(data) = entry.data() {
                 let content = &mut bytes[at..at + within(entry.data_len)];
-                let digest = self.small(entry, *known, data, content)?;
-                digests.push((Plan::change_index(entry), digest));
+                self.small(entry, data, content)?;
             }
         }
         self.tar.write_all_at(&bytes, first.offset)?;
-        Ok((bytes, digests))
+        Ok(bytes)
     }
 
     /// Fills `content` with a file's bytes, which are there already when it was placed.
-    fn small(
-        &self,
-        entry: &Planned,
-        known: Known,
-        data: &Data,
-        content: &mut [u8],
-    ) -> Result<ContentDigest, PackError> {
-        let (path, _) = self.plan.change(entry);
-        if known.placed {
-            if !known.follows_source {
-                // Placed files are hashed already, compiled ones with their own time.
-                return known.content.ok_or_else(|| changed(path));
+    fn small(&self, entry: &Entry, data: &Data, content: &mut [u8]) -> Result<(), PackError> {
+        let path = &entry.path;
+        if self.is_placed(entry) {
+            let follows = self.placed.compiled.contains(&entry.number);
+            if let Some((_, time)) = entry.source.as_ref().filter(|_| follows) {
+                pyc::set_source_time(content, self.clock.times.of(*time, self.clock.layer));
             }
-            if let Some(time) = self.plan.source_time(entry) {
-                pyc::set_source_time(content, self.clock.times.of(time, self.clock.layer));
-            }
-            return Ok(ContentDigest(Sha256::digest(&*content).into()));
+            return Ok(());
         }
         match open(path, data, entry.data_len)? {
             Source::Memory(bytes) => content.copy_from_slice(bytes),
@@ -187,71 +190,78 @@ impl Writer<'_> {
                 .read_exact_at(content, range.offset)
                 .map_err(|source| read_error(path, source))?,
         }
-        let digest = ContentDigest(Sha256::digest(&*content).into());
-        verify(path, data, digest)
+        match expected(data) {
+            Some(_) => verify(path, data, ContentDigest(Sha256::digest(&*content).into())),
+            None => Ok(()),
+        }
     }
 
-    fn large(&self, index: usize, sink: &Sink<Piece, PackError>) -> Result<(), Stop<PackError>> {
-        let (entry, known) = (&self.plan.entries[index], self.known[index]);
-        let (path, _) = self.plan.change(entry);
-        let header = self.plan.headers(entry, self.clock).map_err(Stop::Error)?;
-        self.write(&header, entry.offset)?;
+    fn is_placed(&self, entry: &Entry) -> bool {
+        is_placed(entry, self.clock.times)
+    }
+
+    fn large(&self, entry: Entry, sink: &Sink<Piece, PackError>) -> Result<(), Stop<PackError>> {
+        let (data_offset, data_len) = (entry.data_offset(), entry.data_len);
+        let placed = self.is_placed(&entry);
+        self.write(&entry.header, entry.offset)?;
+        let header = entry.header.clone();
+        let (path, data) = (entry.path.clone(), entry.data().cloned());
+        sink.put(Piece::Entries(vec![entry]))?;
         sink.put(Piece::Bytes(header))?;
-        let Some(data) = self.plan.data(entry) else {
+        let Some(data) = data else {
             return Ok(());
         };
-        let placed = |tar: &File| -> std::io::Result<Content> {
+        let in_place = |tar: &File| -> std::io::Result<Content> {
             Ok(Content {
                 file: std::sync::Arc::new(tar.try_clone()?),
-                offset: entry.data_offset(),
-                len: entry.data_len,
+                offset: data_offset,
+                len: data_len,
             })
         };
-        let source = if known.placed {
-            let content = placed(self.tar).map_err(|error| Stop::Error(error.into()))?;
+        let source = if placed {
+            let content = in_place(self.tar).map_err(|error| Stop::Error(error.into()))?;
             Source::Range(content)
         } else {
-            open(path, data, entry.data_len).map_err(Stop::Error)?
+            open(&path, &data, data_len).map_err(Stop::Error)?
         };
-        let digest = self.stream(entry, known, &source, sink)?;
-        let digest = match known.content {
-            Some(digest) if known.placed => digest,
-            _ => verify(path, data, digest).map_err(Stop::Error)?,
-        };
-        sink.put(Piece::Zeros(padded(entry.data_len) - entry.data_len))?;
-        Ok(sink.put(Piece::File(Plan::change_index(entry), digest))?)
+        let to = (!placed).then_some(data_offset);
+        let expect = expected(&data).filter(|_| !placed);
+        let digest = self.stream(&path, &source, to, expect.is_some(), sink)?;
+        if let Some(digest) = digest {
+            verify(&path, &data, digest).map_err(Stop::Error)?;
+        }
+        Ok(sink.put(Piece::Zeros(padded(data_len) - data_len))?)
     }
 
-    /// Passes a file's bytes on and, unless they are there already, writes them. The digest is of
-    /// no use for those that are.
+    /// Passes a file's bytes on and, unless they are there already, writes them `to` their place.
+    /// Digests them where somebody asks.
     fn stream(
         &self,
-        entry: &Planned,
-        known: Known,
+        path: &RelPath,
         source: &Source<'_>,
+        to: Option<u64>,
+        digests: bool,
         sink: &Sink<Piece, PackError>,
-    ) -> Result<ContentDigest, Stop<PackError>> {
-        let (path, _) = self.plan.change(entry);
+    ) -> Result<Option<ContentDigest>, Stop<PackError>> {
         let mut hasher = Sha256::new();
-        let mut position = entry.data_offset();
+        let mut position = to;
         let mut pass = |run: Run| -> Result<(), Stop<PackError>> {
             let (piece, len) = match run {
                 Run::Hole(len) => (Piece::Zeros(len), len),
                 Run::Data(bytes) => {
                     let len = bytes.len() as u64;
-                    if !known.placed {
+                    if let Some(position) = position {
                         self.write(&bytes, position)?;
                     }
                     (Piece::Bytes(bytes), len)
                 }
             };
-            if !known.placed {
-                match &piece {
-                    Piece::Bytes(bytes) => hasher.update(bytes),
-                    _ => zeros(len, |zeros| hasher.update(zeros)),
-                }
+            match &piece {
+                Piece::Bytes(bytes) if digests => hasher.update(bytes),
+                Piece::Zeros(len) if digests => zeros(*len, |zeros| hasher.update(zeros)),
+                _ => {}
             }
-            position += len;
+            position = position.map(|position| position + len);
             Ok(sink.put(piece)?)
         };
         match source {
@@ -270,7 +280,7 @@ impl Writer<'_> {
                 }
             }
         }
-        Ok(ContentDigest(hasher.finalize().into()))
+        Ok(digests.then(|| ContentDigest(hasher.finalize().into())))
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), Stop<PackError>> {
@@ -280,14 +290,19 @@ impl Writer<'_> {
     }
 }
 
-/// Compares a digest with what the file's key was computed from.
-fn verify(path: &RelPath, data: &Data, digest: ContentDigest) -> Result<ContentDigest, PackError> {
+/// What a file's key was computed from.
+fn expected(data: &Data) -> Option<ContentDigest> {
     match data {
-        Data::InView {
-            expect: Some(expect),
-            ..
-        } if *expect != digest => Err(changed(path)),
-        _ => Ok(digest),
+        Data::InView { expect, .. } => *expect,
+        Data::Inline(_) | Data::Open(_) => None,
+    }
+}
+
+/// Compares a digest with what the file's key was computed from.
+fn verify(path: &RelPath, data: &Data, digest: ContentDigest) -> Result<(), PackError> {
+    match expected(data) {
+        Some(expect) if expect != digest => Err(changed(path)),
+        _ => Ok(()),
     }
 }
 

@@ -7,9 +7,13 @@ use std::sync::Arc;
 use layer::checksum::{Effect, checksum};
 use layer::copy::{Action, Copy, Target, plan};
 use layer::select::{Naming, Origin, SelectError, Selector};
-use layer::{Change, Content, Data, HostView, Kind, RelPath, Time, View};
+use layer::{Change, Content, Data, HostView, Kind, RelPath, Scratch, Time, View};
 
 const SECRET: &str = "secret of the machine";
+
+fn scratch() -> Scratch {
+    Scratch::new(&std::env::temp_dir())
+}
 
 /// A context below `dir`, with a secret beside it that links of all kinds aim at.
 fn hostile_context(dir: &Path) -> std::path::PathBuf {
@@ -42,7 +46,7 @@ fn copied(context: &Path, source: &str) -> Result<Vec<(String, Vec<u8>)>, Select
         ignore_owner: true,
         mode: None,
     };
-    let selection = checksum(&*view, &selector, &effect)?.selection;
+    let selection = checksum(&*view, &selector, &effect, &scratch())?.selection;
     let target = Target {
         dest: b"/".to_vec(),
         dest_is_dir: true,
@@ -58,8 +62,10 @@ fn copied(context: &Path, source: &str) -> Result<Vec<(String, Vec<u8>)>, Select
         reset_owner: true,
         archives,
     };
-    let changes = plan(None, vec![Action::Copy(copy)], Time::default()).unwrap();
+    let changes = plan(None, vec![Action::Copy(copy)], Time::default(), &scratch()).unwrap();
     Ok(changes
+        .to_vec()
+        .unwrap()
         .iter()
         .map(|(path, change)| (path.to_string(), bytes_of(change)))
         .collect())
@@ -175,7 +181,7 @@ fn scratch_is_an_empty_directory() {
         mode: None,
     };
     assert_eq!(
-        checksum(&layer::EmptyTree, &selector, &effect)
+        checksum(&layer::EmptyTree, &selector, &effect, &scratch())
             .unwrap()
             .selection
             .len(),

@@ -187,6 +187,22 @@ fn wide_directories_and_deep_ones() {
     check(&sound(wild.collect()), directory.path());
 }
 
+/// The last name of a directory ends where the kernel thinks that it does, whatever follows.
+#[test]
+fn last_names_of_all_lengths_are_found() {
+    let names = (1..=255).flat_map(|len| {
+        let name = "n".repeat(len);
+        [
+            (format!("{len:03}/{name}"), file(0)),
+            (format!("{len:03}/a{name}"), file(1)),
+        ]
+    });
+    let names = names.filter(|(path, _)| path.len() <= 4 + 255);
+    let wild = names.map(|(path, item)| (RelPath::new(path).unwrap(), item));
+    let directory = tempfile::tempdir().unwrap();
+    check(&sound(wild.collect()), directory.path());
+}
+
 #[test]
 fn files_of_terabytes_lie_where_they_were_put() {
     // Sparse: the tar takes no room.
@@ -215,10 +231,9 @@ fn files_of_terabytes_lie_where_they_were_put() {
         offset += size.next_multiple_of(512) + 512;
     }
     tar_file.set_len(offset).unwrap();
-    let mut image = Vec::new();
-    write_index(&entries, offset, &mut image).unwrap();
-    std::fs::write(&index, &image).unwrap();
-    assert_eq!(image.len(), 4096, "{} bytes for three files", image.len());
+    let image = std::fs::File::create(&index).unwrap();
+    write_index(&entries, offset, &image).unwrap();
+    assert_eq!(image.metadata().unwrap().len(), 4096, "for three files");
 
     let stack = Stack::open(&[Tree::Packed {
         tar: tar.clone(),
@@ -278,9 +293,7 @@ fn missing_parents_are_made_up() {
     let directory = tempfile::tempdir().unwrap();
     let (tar, index) = (directory.path().join("tar"), directory.path().join("index"));
     std::fs::write(&tar, []).unwrap();
-    let mut image = Vec::new();
-    write_index(&[file], 0, &mut image).unwrap();
-    std::fs::write(&index, image).unwrap();
+    write_index(&[file], 0, &std::fs::File::create(&index).unwrap()).unwrap();
     let mounted = mount_packed(&tar, &index);
     let stack = Stack::open(&[Tree::Packed { tar, index }]).unwrap();
     let parent = stack.lookup(&RelPath::new("a/b").unwrap()).unwrap();

@@ -6,10 +6,9 @@ use crate::spec::generate::{self, Operation};
 use crate::spec::{self, Inode, Tree};
 use crate::unpack::is_privileged;
 use layer::apply::{Expected, Limits, apply};
-use layer::erofs::write_index;
 use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
 use layer::xattr::Marks;
-use layer::{Change, Kind, LinkId, RelPath, Root, Stack, Time, Times, View, pack};
+use layer::{Change, Kind, LinkId, RelPath, Root, Stack, Time, Times, View, pack_indexed};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -114,13 +113,11 @@ fn check_archive(
         .create_new(true)
         .open(&tar)
         .unwrap();
-    let packed = match pack(changes, Times::Preserve, &file) {
-        Err(error) => {
-            assert!(layer.keys().any(unsayable), "{error}");
-            return;
-        }
-        Ok(packed) => packed,
-    };
+    let image = File::create_new(&index).unwrap();
+    if let Err(error) = pack_indexed(changes, Times::Preserve, &file, &image) {
+        assert!(layer.keys().any(unsayable), "{error}");
+        return;
+    }
     assert!(!layer.keys().any(unsayable));
     file.seek(SeekFrom::Start(0)).unwrap();
     let stored = tempfile::tempfile().unwrap();
@@ -128,9 +125,6 @@ fn check_archive(
     let read = spec::changes_of_index(&applied.index, &Arc::new(stored));
     assert_eq!(&spec::layer_of(&read), layer);
 
-    let mut image = Vec::new();
-    write_index(&packed.index, packed.tar_len, &mut image).unwrap();
-    std::fs::write(&index, image).unwrap();
     let stack = Stack::open(&[lower.clone(), layer::Tree::Packed { tar, index }]).unwrap();
     // The root has an inode in the upper directory, and none in an archive.
     assert_eq!(tree_of(&stack), tree_of(&overlay.view()));

@@ -2,7 +2,7 @@
 //! `diff` makes the layer between two trees. Everything that writes or reads layers is tested
 //! against these.
 
-use layer::{Change, Content, Data, Kind, Metadata, Node, RelPath};
+use layer::{Change, Content, Data, Kind, Metadata, Node, Packed, RelPath, Times};
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -168,6 +168,24 @@ pub(crate) fn layer_of(changes: &[(RelPath, Change)]) -> Layer {
         .iter()
         .map(|(path, change)| (path.clone(), edit(path, change)))
         .collect()
+}
+
+/// A layer packed with its index, what the pair says that it is, and the tar.
+pub(crate) fn packed_with_index(
+    changes: &[(RelPath, Change)],
+    times: Times,
+) -> (Packed, Vec<(RelPath, Change)>, std::fs::File) {
+    let place = tempfile::tempdir().unwrap();
+    let (tar, index) = (place.path().join("tar"), place.path().join("index"));
+    let create = |path| {
+        let mut options = std::fs::File::options();
+        options.read(true).write(true).create_new(true);
+        options.open(path).unwrap()
+    };
+    let (tar_file, index_file) = (create(&tar), create(&index));
+    let packed = layer::pack_indexed(changes, times, &tar_file, &index_file).unwrap();
+    let found = layer::Tree::Packed { tar, index }.changes().unwrap();
+    (packed, found, tar_file)
 }
 
 /// The changes that an index stands for.

@@ -7,6 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -93,9 +94,8 @@ pub(crate) fn write_packed(layer: &Layer, directory: &Path) -> Tree {
         entries.push(IndexEntry { path, change });
     }
     std::fs::write(&tar, &data).unwrap();
-    let mut image = Vec::new();
-    write_index(&entries, data.len() as u64, &mut image).unwrap();
-    std::fs::write(&index, image).unwrap();
+    let image = File::create(&index).unwrap();
+    write_index(&entries, data.len() as u64, &image).unwrap();
     Tree::Packed { tar, index }
 }
 

@@ -163,8 +163,10 @@ fn later_actions_see_earlier_ones() {
 
 #[test]
 fn c14_an_empty_base() {
-    let source = Arc::new(MemView::parse("f =1"));
-    let changes = plan(None, vec![action(&source, "--link f /a/").unwrap()], NOW).unwrap();
+    let changes = plan(None, copies("f =1", &["--link f /a/"]), NOW, &scratch())
+        .unwrap()
+        .to_vec()
+        .unwrap();
     assert_eq!(lines(&changes), ["/a 0755 0:0 @99", "/a/f 0644 0:0 @0 =1"]);
 }
 
@@ -197,7 +199,7 @@ fn nothing_is_read_while_planning_and_digests_are_carried() {
         ignore_owner: true,
         mode: None,
     };
-    let checksum = crate::checksum::checksum(&*source, &selector, &effect).unwrap();
+    let checksum = crate::checksum::checksum(&*source, &selector, &effect, &scratch()).unwrap();
     source.take_opened();
     let copy = Copy {
         view: Arc::clone(&source) as _,

@@ -8,7 +8,7 @@ mod rules;
 use std::sync::Arc;
 
 use super::*;
-use crate::mem::MemView;
+use crate::mem::{MemView, scratch};
 use crate::owner::OwnerSpec;
 use crate::pattern::{Pattern, Wildcards};
 use crate::select::{Naming, Origin, SelectError, Selector, select};
@@ -102,7 +102,7 @@ fn instruction(text: &str) -> Instruction {
 }
 
 fn select_in(source: &MemView, instruction: &Instruction) -> Result<Selection, SelectError> {
-    select(source, &instruction.selector)
+    select(source, &instruction.selector, &scratch())
 }
 
 fn action(source: &Arc<MemView>, text: &str) -> Result<Action, SelectError> {
@@ -128,7 +128,9 @@ fn action(source: &Arc<MemView>, text: &str) -> Result<Action, SelectError> {
 #[track_caller]
 fn layer(base: &str, actions: Vec<Action>) -> Result<Vec<(RelPath, Change)>, CopyError> {
     let base: Arc<dyn View> = Arc::new(MemView::parse(base));
-    let changes = plan(Some(&base), actions, NOW)?;
+    let changes = plan(Some(&base), actions, NOW, &scratch())?
+        .to_vec()
+        .unwrap();
     assert!(changes.is_sorted_by(|a, b| a.0 < b.0), "{changes:?}");
     Ok(changes)
 }
