@@ -216,6 +216,17 @@ impl Repository {
         ))))
     }
 
+    /// What a layout has, each with its full name, where it says one. Nothing of a registry.
+    ///
+    /// # Errors
+    /// When its index cannot be read.
+    pub fn images(&self) -> Result<Vec<(Descriptor, Option<String>)>, LayoutError> {
+        match self {
+            Repository::Registry(_) => Ok(Vec::new()),
+            Repository::Layout(layout) => layout.0.images(),
+        }
+    }
+
     /// An OCI layout in the folder `path`, made if it is not there.
     ///
     /// # Errors

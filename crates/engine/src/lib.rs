@@ -28,6 +28,7 @@ mod git_time;
 mod images;
 mod lane;
 mod layers;
+mod load;
 mod login;
 mod machine;
 mod mounting;
@@ -60,6 +61,7 @@ pub use dockerfile::nearest;
 pub use error::{BuildError, StepError, registry_hint};
 pub use git_state::{GitState, git_state};
 pub use images::{ImageDetails, ImageSummary};
+pub use load::{Archive, Loaded};
 pub use login::{Login, Registries, login, logout};
 pub use machine::{
     DoctorReport, Info, Standpoint, cancel_on_signal, enter_user_namespace, is_root,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use distribution::{FetchError, FetchedImage, Repository, Version};
 use frontend::{Need, NotResolved, ResolvedImage};
-use oci::{ChainId, Digest, Document, ImageConfig, Platform, Reference};
+use oci::{ChainId, Descriptor, Digest, Document, ImageConfig, Platform, Reference};
 use store::{Image, ImageLayer, ImageManifest, LayerId, Store, StoreError};
 
 use crate::error::registry_hint;
@@ -276,6 +276,36 @@ pub(crate) fn fetch(
         &reference.to_string(),
         &registry_origin(reference),
     )?;
+    tag(store, &fetched, &manifest, Some(reference))?;
+    Ok(manifest)
+}
+
+/// Takes an image out of a layout or an archive under a name, if it has one. Its layers stay there.
+pub(crate) fn load(
+    store: &Store,
+    net: &Net,
+    path: &Path,
+    found: &Descriptor,
+    platform: &Platform,
+    reference: Option<&Reference>,
+) -> Result<(Image, ImageManifest), ResolveError> {
+    let repository = Repository::layout(path)?;
+    let version = Version::Digest(found.digest);
+    let fetched = net.wait(repository.fetch_image(&version, platform))?;
+    let name = || found.digest.to_string();
+    let name = reference.map_or_else(name, ToString::to_string);
+    let manifest = keep(store, &fetched, &name, &layout_origin(path))?;
+    let image = tag(store, &fetched, &manifest, reference)?;
+    Ok((image, manifest))
+}
+
+/// Makes what was fetched an image of the store.
+fn tag(
+    store: &Store,
+    fetched: &FetchedImage,
+    manifest: &ImageManifest,
+    reference: Option<&Reference>,
+) -> Result<Image, ResolveError> {
     let index = fetched
         .index
         .as_ref()
@@ -290,10 +320,11 @@ pub(crate) fn fetch(
         created: crate::unix_now(),
     };
     // The other platforms of the same index stay.
-    if let Some(known) = store
-        .image(reference)?
-        .filter(|known| index.is_some() && known.index == index)
-    {
+    let known = match reference {
+        Some(reference) => store.image(reference)?,
+        None => None,
+    };
+    if let Some(known) = known.filter(|known| index.is_some() && known.index == index) {
         image.manifests.extend(
             known
                 .manifests
@@ -301,8 +332,8 @@ pub(crate) fn fetch(
                 .filter(|other| other.platform != manifest.platform),
         );
     }
-    store.tag(&image, Some(reference))?;
-    Ok(manifest)
+    store.tag(&image, reference)?;
+    Ok(image)
 }
 
 /// Keeps an image's documents, and where its layers can be had.

@@ -4,14 +4,14 @@
 use clap::Subcommand;
 
 use super::{
-    BuildArgs, Command, DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, PullArgs,
-    PushArgs, RmiArgs, RunArgs, TagArgs,
+    BuildArgs, Command, DuArgs, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, PruneArgs,
+    PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs,
 };
 
 /// Commands that hold commands.
 #[derive(Subcommand)]
 pub(crate) enum Group {
-    /// docker's spellings: image build, history, inspect, ls, pull, push, rm, tag
+    /// docker's spellings: image build, history, inspect, load, ls, pull, push, rm, tag
     #[command(subcommand)]
     Image(ImageGroup),
     /// docker's spellings: buildx build, du, prune
@@ -36,6 +36,8 @@ pub(crate) enum ImageGroup {
     /// kiln images
     #[command(alias = "list")]
     Ls(ImagesArgs),
+    /// kiln load
+    Load(LoadArgs),
     /// kiln pull
     Pull(PullArgs),
     /// kiln push
@@ -84,6 +86,7 @@ impl Group {
             Group::Image(ImageGroup::History(args)) => Command::History(args),
             Group::Image(ImageGroup::Inspect(args)) => Command::Inspect(args),
             Group::Image(ImageGroup::Ls(args)) => Command::Images(args),
+            Group::Image(ImageGroup::Load(args)) => Command::Load(args),
             Group::Image(ImageGroup::Pull(args)) => Command::Pull(args),
             Group::Image(ImageGroup::Push(args)) => Command::Push(args),
             Group::Image(ImageGroup::Rm(args)) => Command::Rmi(args),

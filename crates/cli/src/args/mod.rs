@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Upload an image to a registry
     Push(PushArgs),
+    /// Load images from an archive: docker save's, or an OCI layout
+    Load(LoadArgs),
     /// List images
     Images(ImagesArgs),
     /// Give an image another name
@@ -218,6 +220,19 @@ pub(crate) struct PushArgs {
     pub(crate) quiet: bool,
     /// Image reference
     pub(crate) image: String,
+}
+
+#[derive(Args)]
+pub(crate) struct LoadArgs {
+    /// Archive, or folder of a layout [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Platform to load [default: this machine's]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Args)]

@@ -1,18 +1,19 @@
 //! Images of the store: pull, push, list, name, remove, show.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use engine::event::Events;
-use engine::{Engine, ImageSummary};
+use engine::{Archive, Engine, ImageSummary};
 use oci::Reference;
 use serde_json::{Value, json};
 
 use super::Session;
 use crate::args::{
-    HistoryArgs, ImagesArgs, InspectArgs, ProgressMode, PullArgs, PushArgs, RmiArgs, TagArgs,
-    parse_platform,
+    HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, ProgressMode, PullArgs, PushArgs, RmiArgs,
+    TagArgs, parse_platform,
 };
 use crate::format::Format;
 use crate::{exit, progress, table};
@@ -49,6 +50,29 @@ pub(crate) fn push(session: &Session, args: &PushArgs) -> Result<ExitCode> {
             descriptor.digest,
             descriptor.size
         );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads images from an archive.
+pub(crate) fn load(session: &Session, args: LoadArgs) -> Result<ExitCode> {
+    let archive = match args.input {
+        Some(path) => Archive::Path(path),
+        None if std::io::stdin().is_terminal() => {
+            bail!("an archive on standard input, or --input FILE, is needed")
+        }
+        None => Archive::Stream((super::ENVIRONMENT.stdin_file)()?),
+    };
+    let platform = args.platform.as_deref().map(parse_platform).transpose()?;
+    let engine = session.engine()?;
+    let loaded = with_progress(args.quiet, |events| {
+        engine.load(&archive, platform.as_ref(), events)
+    })?;
+    for image in loaded {
+        match image.name {
+            Some(name) => println!("Loaded image: {}", name.familiar()),
+            None => println!("Loaded image ID: {}", image.id),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -262,3 +262,68 @@ fn templates_and_dockers_spellings() {
     refused(&project, "{{.Config.Envs}}", 1, known);
     refused(&project, "{{.Id", 125, "character 1: {{ without }}");
 }
+
+#[test]
+fn archives_of_images_are_loaded() {
+    let project = project();
+    let outputs = [
+        "-o",
+        "type=docker,dest=docker.tar",
+        "-o",
+        "type=oci,dest=oci.tar",
+        "-o",
+        "type=oci,tar=false,dest=layout",
+    ];
+    let build = ["build", "-t", "some/app:1", "-t", "app:2", "."];
+    project.kiln(&[&build[..], &outputs].concat()).success();
+    project.host("gzip -k docker.tar");
+    tool(
+        "skopeo",
+        &[
+            "copy",
+            &format!("oci:{}:2", project.path("layout").display()),
+            &format!(
+                "docker-archive:{}:else:where",
+                project.path("skopeo.tar").display()
+            ),
+        ],
+    )
+    .success();
+
+    #[track_caller]
+    fn check(project: &Project, file: &str, names: &[&str]) {
+        let other = Project::new();
+        let path = project.path(file);
+        let lines: String = names
+            .iter()
+            .map(|name| format!("Loaded image: {name}\n"))
+            .collect();
+        let loaded = if path.is_dir() {
+            other.kiln(&["load", "-q", "-i", path.to_str().expect("UTF-8")])
+        } else {
+            other.write("archive", std::fs::read(&path).expect("written"));
+            other.kiln_reading(&["image", "load"], "archive")
+        };
+        assert_eq!(loaded.success().stdout, lines, "{file}");
+        // The archive is not needed any more.
+        std::fs::remove_file(other.path("archive")).ok();
+        for name in names {
+            let run = other
+                .kiln(&["run", "--rm", name, "cat", "/f", "/g"])
+                .success();
+            assert_eq!(run.stdout, "contentcontent", "{file}");
+        }
+    }
+    let both = ["some/app:1", "app:2"];
+    check(&project, "docker.tar", &both);
+    check(&project, "docker.tar.gz", &both);
+    check(&project, "oci.tar", &both);
+    check(&project, "layout", &both);
+    check(&project, "skopeo.tar", &["else:where"]);
+
+    project.write("no.tar", "no archive");
+    let refused = project.kiln(&["load", "-i", "no.tar"]).code(1);
+    drop(refused.says(&["cannot load no.tar"]));
+    let refused = project.kiln(&["load", "-i", "missing.tar"]).code(1);
+    drop(refused.says(&["cannot load missing.tar: No such file"]));
+}

@@ -285,6 +285,21 @@ impl Layout {
         Ok(self.index()?.manifests.iter().filter_map(names).collect())
     }
 
+    /// What the index lists, each with its full name as far as the index says one. Docker's
+    /// archives name a tag and a repository, layouts often only a tag.
+    pub(crate) fn images(&self) -> Result<Vec<(Descriptor, Option<String>)>, LayoutError> {
+        let name = |manifest: &Descriptor| {
+            let reference = manifest.annotations.get(REF_NAME);
+            let whole = reference.filter(|name| name.contains(['/', ':']));
+            manifest.annotations.get(IMAGE_NAME).or(whole).cloned()
+        };
+        let index = self.index()?;
+        let manifests = index.manifests.iter();
+        Ok(manifests
+            .map(|manifest| (manifest.clone(), name(manifest)))
+            .collect())
+    }
+
     fn writable(&self) -> Result<&Folder, LayoutError> {
         match &self.place {
             Place::Folder(folder) => Ok(folder),
