@@ -1,8 +1,8 @@
 //! Users and groups by name, from the `passwd` and `group` files of a tree.
 //!
-//! Three rules meet here and they differ on purpose: `--chown` and `WORKDIR` never fail and give
-//! a number without group the group of the same number; a process's user fails for an unknown
-//! name and gives a number without entry group 0.
+//! Three rules meet here and they differ on purpose: `--chown` and `WORKDIR` give a number without
+//! group the group of the same number, a process's user gives a number without entry group 0. An
+//! unknown name is an error, but for `WORKDIR`, which takes root.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -166,7 +166,8 @@ impl OwnerSpec {
 
     /// The ids, when there is no name to look up.
     pub fn ids(&self) -> Option<Ids> {
-        (!self.has_names()).then(|| Accounts::default().owner(self))
+        let ids = (!self.has_names()).then(|| Accounts::default().owner(self));
+        ids?.ok()
     }
 }
 
@@ -188,32 +189,46 @@ impl Accounts {
         Ok(Accounts { users, groups })
     }
 
-    /// The owner that `--chown` and `WORKDIR` give. A number is taken as it is, and without a
-    /// group means the group of that number; a name means its entry's group; an unknown name
-    /// silently means 0 (BuildKit's rule).
-    pub fn owner(&self, spec: &OwnerSpec) -> Ids {
+    /// The owner that `--chown` gives. A number is taken as it is, and without a group means the
+    /// group of that number; a name means its entry's group.
+    ///
+    /// # Errors
+    /// When a name has no entry.
+    pub fn owner(&self, spec: &OwnerSpec) -> Result<Ids, OwnerError> {
         let mut ids = match &spec.user {
             Principal::Id(id) => Ids { uid: *id, gid: *id },
             Principal::Name(name) => {
-                self.users
-                    .iter()
-                    .find(|u| u.name == *name)
-                    .map_or(Ids::default(), |u| Ids {
-                        uid: u.uid,
-                        gid: u.gid,
-                    })
+                let user = self.users.iter().find(|user| user.name == *name);
+                let user = user.ok_or_else(|| self.unknown_user(name))?;
+                Ids {
+                    uid: user.uid,
+                    gid: user.gid,
+                }
             }
         };
         match &spec.group {
             None => {}
             Some(Principal::Id(id)) => ids.gid = *id,
             Some(Principal::Name(name)) => {
-                if let Some(group) = self.groups.iter().find(|g| g.name == *name) {
-                    ids.gid = group.gid;
-                }
+                let group = self.groups.iter().find(|group| group.name == *name);
+                ids.gid = group.ok_or_else(|| self.unknown_group(name))?.gid;
             }
         }
-        ids
+        Ok(ids)
+    }
+
+    fn unknown_user(&self, name: &str) -> OwnerError {
+        OwnerError::UnknownUser {
+            name: name.to_owned(),
+            known: self.users.iter().map(|user| user.name.clone()).collect(),
+        }
+    }
+
+    fn unknown_group(&self, name: &str) -> OwnerError {
+        OwnerError::UnknownGroup {
+            name: name.to_owned(),
+            known: self.groups.iter().map(|group| group.name.clone()).collect(),
+        }
     }
 
     /// The user of a process, from the text of `USER` (empty is root): `user`, `uid`,
@@ -233,13 +248,7 @@ impl Accounts {
         let (uid, gid, home) = match (entry, number) {
             (Some(entry), _) => (entry.uid, entry.gid, entry.home.clone()),
             (None, Some(uid)) => (uid, 0, String::new()),
-            (None, None) => {
-                let known = self.users.iter().map(|u| u.name.clone()).collect();
-                return Err(OwnerError::UnknownUser {
-                    name: user.to_owned(),
-                    known,
-                });
-            }
+            (None, None) => return Err(self.unknown_user(user)),
         };
         let home = if home.is_empty() {
             "/".to_owned()
@@ -281,13 +290,10 @@ impl Accounts {
             .groups
             .iter()
             .find(|g| g.name == group || Some(g.gid) == number);
-        entry.map(|g| g.gid).or(number).ok_or_else(|| {
-            let known = self.groups.iter().map(|g| g.name.clone()).collect();
-            OwnerError::UnknownGroup {
-                name: group.to_owned(),
-                known,
-            }
-        })
+        entry
+            .map(|g| g.gid)
+            .or(number)
+            .ok_or_else(|| self.unknown_group(group))
     }
 }
 
@@ -381,16 +387,21 @@ mod tests {
             ("app", 1000, 1001),
             ("app:staff", 1000, 50),
             ("7:staff", 7, 50),
-            ("unknown", 0, 0),
-            ("app:unknown", 1000, 1001),
-            ("unknown:staff", 0, 50),
             ("", 0, 0),
         ] {
-            let ids = accounts().owner(&OwnerSpec::parse(text));
+            let ids = accounts().owner(&OwnerSpec::parse(text)).unwrap();
             assert_eq!(ids, Ids { uid, gid }, "{text}");
         }
         let missing = Accounts::read(&MemView::new()).unwrap();
-        assert_eq!(missing.owner(&OwnerSpec::parse("app:app")), Ids::default());
+        for (accounts, text, says) in [
+            (accounts(), "unknown", "user unknown"),
+            (accounts(), "app:unknown", "group unknown"),
+            (accounts(), "unknown:staff", "user unknown"),
+            (missing, "app:app", "empty or missing"),
+        ] {
+            let error = accounts.owner(&OwnerSpec::parse(text)).unwrap_err();
+            assert!(error.to_string().contains(says), "{text}: {error}");
+        }
         assert_eq!(OwnerSpec::parse("3").ids(), Some(Ids { uid: 3, gid: 3 }));
         assert_eq!(OwnerSpec::parse("3:g").ids(), None);
     }

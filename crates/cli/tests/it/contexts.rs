@@ -31,7 +31,7 @@ fn archives_and_dockerfiles_on_standard_input() {
     project
         .kiln_reading(&["build", "-f", "link", "-"], "evil.tar")
         .code(1)
-        .says(&["there is no Dockerfile"]);
+        .says(&["link that leads out"]);
     project
         .kiln_reading(&["build", "-t", "image", "-"], "text")
         .success();

@@ -17,6 +17,7 @@ mod doctor;
 mod du;
 mod exports;
 mod faults;
+mod hostile;
 mod ignore;
 mod images;
 mod input;

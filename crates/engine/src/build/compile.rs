@@ -11,6 +11,7 @@ use graph::{Builder, Definition, Edge};
 use oci::Platform;
 
 use super::context::Contexts;
+use super::files::{self, Found};
 use crate::diagnose::Report;
 use crate::error::BuildError;
 use crate::request::{BuildRequest, Call, DockerfileSource, NoCache, RunNetwork};
@@ -53,21 +54,21 @@ pub(crate) fn read(
     let (name, path, bytes) = match &request.dockerfile {
         DockerfileSource::Inline(bytes) => ("Dockerfile".to_string(), None, bytes.clone()),
         DockerfileSource::Path(path) => {
-            let place = match context_root.filter(|_| !own) {
-                Some(root) => inside(root, path.as_os_str().as_encoded_bytes())?,
-                None => path.clone(),
+            let found = match context_root.filter(|_| !own) {
+                Some(root) => files::read_inside(root, path.as_os_str().as_encoded_bytes())?
+                    .ok_or_else(|| files::missing(&root.join(path)))?,
+                None => Found {
+                    bytes: files::read_named(path)?,
+                    path: path.clone(),
+                },
             };
-            let bytes = read_file(&place)?;
-            (path.display().to_string(), Some(place), bytes)
+            (path.display().to_string(), Some(found.path), found.bytes)
         }
         DockerfileSource::Default => {
             let root = context_root.ok_or_else(|| BuildError::request("without a context there is no Dockerfile: give one on standard input, or with --file"))?;
-            let (name, mut place) = default_path(root);
-            if !own {
-                place = inside(root, name.as_bytes())?;
-            }
-            let bytes = read_file(&place)?;
-            (name, Some(place), bytes)
+            let (name, found) = default_file(root)?;
+            // Its own ignore file lies where its name is.
+            (name.to_string(), Some(root.join(name)), found.bytes)
         }
     };
     let parsed = dockerfile::parse(&bytes);
@@ -102,48 +103,13 @@ pub(crate) fn inside(root: &Path, path: &[u8]) -> Result<PathBuf, BuildError> {
 }
 
 /// `Dockerfile`, or the other spelling that exists (row B1).
-fn default_path(root: &Path) -> (String, PathBuf) {
-    let names = ["Dockerfile", "dockerfile"];
-    let found = names
-        .iter()
-        .find(|name| root.join(name).exists())
-        .unwrap_or(&names[0]);
-    ((*found).to_string(), root.join(found))
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, BuildError> {
-    std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => BuildError::NoDockerfile {
-            path: path.into(),
-            nearest: similar(path),
-        },
-        _ => BuildError::Context {
-            context: path.display().to_string(),
-            source: error.into(),
-        },
-    })
-}
-
-/// A file beside `path` that may have been meant.
-fn similar(path: &Path) -> Option<String> {
-    let wanted = path.file_name()?.to_string_lossy().to_lowercase();
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut names: Vec<String> = std::fs::read_dir(parent)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| {
-            let lower = name.to_lowercase();
-            lower.contains("dockerfile") || lower.contains("containerfile") || lower == wanted
-        })
-        .filter(|name| !name.ends_with(".dockerignore"))
-        .collect();
-    names.sort();
-    names
-        .first()
-        .map(|name| path.with_file_name(name).display().to_string())
+fn default_file(root: &Path) -> Result<(&'static str, Found), BuildError> {
+    for name in ["Dockerfile", "dockerfile"] {
+        if let Some(found) = files::read_inside(root, name.as_bytes())? {
+            return Ok((name, found));
+        }
+    }
+    Err(files::missing(&root.join("Dockerfile")))
 }
 
 /// Lowers the file for every platform of the request. Which targets there are is known without.

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dockerfile::ignore::{Directory, IgnoreFile};
 use layer::{Filter, HostView, RelPath, StatIndex};
 
+use super::files;
 use crate::diagnose::{Diagnostic, Report};
 use crate::error::BuildError;
 
@@ -164,15 +165,16 @@ pub(crate) fn find_ignore(
         PathBuf::from(name)
     });
     for path in own.into_iter().chain([root.join(".dockerignore")]) {
-        match std::fs::read(&path) {
-            Ok(bytes) => return parse_ignore(&path, &bytes).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(BuildError::Context {
-                    context: path.display().to_string(),
-                    source: error.into(),
-                });
+        let (directory, name) = match (path.strip_prefix(root), path.parent(), path.file_name()) {
+            (Ok(below), ..) => (root, below.as_os_str()),
+            (_, Some(parent), Some(name)) if parent.as_os_str().is_empty() => {
+                (Path::new("."), name)
             }
+            (_, Some(parent), Some(name)) => (parent, name),
+            _ => continue,
+        };
+        if let Some(found) = files::read_inside(directory, name.as_encoded_bytes())? {
+            return parse_ignore(&path, &found.bytes).map(Some);
         }
     }
     Ok(None)

@@ -4,6 +4,7 @@ pub(crate) mod compile;
 pub(crate) mod context;
 mod drive;
 mod explain;
+mod files;
 mod handle;
 mod lookup;
 mod outputs;

@@ -10,6 +10,7 @@ use layer::{Content, Root, StatIndex};
 
 use super::compile::{self, Source};
 use super::context::{ContextTree, Contexts, find_ignore};
+use super::files;
 use crate::error::BuildError;
 use crate::git_head;
 use crate::git_remote::{self, Access};
@@ -168,25 +169,9 @@ fn is_http(path: &Path) -> bool {
     path.starts_with("http:") || path.starts_with("https:")
 }
 
-/// More bytes are no Dockerfile.
-const LARGEST_DOCKERFILE: u64 = 16 << 20;
-
 /// Reads what is at a URL as a Dockerfile.
 fn download_dockerfile(engine: &Engine, url: &str) -> Result<Vec<u8>, BuildError> {
-    read_dockerfile(&download(engine, url)?, url)
-}
-
-fn read_dockerfile(file: &File, name: &str) -> Result<Vec<u8>, BuildError> {
-    let mut bytes = Vec::new();
-    file.take(LARGEST_DOCKERFILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| context_error(name)(error.into()))?;
-    if bytes.len() as u64 > LARGEST_DOCKERFILE {
-        return Err(BuildError::request(format!(
-            "{name} is no archive, and too large for a Dockerfile"
-        )));
-    }
-    Ok(bytes)
+    files::read_stream(download(engine, url)?, &git_remote::redacted(url))
 }
 
 /// Downloads a context into a file without a name.
@@ -221,6 +206,7 @@ fn archive_or_dockerfile(
     stream: &mut dyn Read,
 ) -> Result<Main, BuildError> {
     let failed = context_error(name);
+    let shown = git_remote::redacted(name);
     let scratch = engine
         .store
         .scratch()
@@ -242,14 +228,14 @@ fn archive_or_dockerfile(
         len,
     };
     if !layer::apply::is_archive(&content).map_err(|error| failed(error.into()))? {
-        let bytes = read_dockerfile(&content.file, name)?;
+        let bytes = files::read_stream(&*content.file, &shown)?;
         return match &request.dockerfile {
             DockerfileSource::Default => Ok(Main {
                 dockerfile: Some(bytes),
                 ..Main::default()
             }),
             _ => Err(BuildError::request(format!(
-                "{name} is no archive, so it is the Dockerfile: --file cannot name another"
+                "{shown} is no archive, so it is the Dockerfile: --file cannot name another"
             ))),
         };
     }
@@ -299,12 +285,17 @@ fn named_context(
         NamedContext::Http(url) => {
             let mut file = download(engine, url)?;
             let main = archive_or_dockerfile(engine, &BuildRequest::default(), url, &mut file)?;
-            let root = main
-                .root
-                .ok_or_else(|| BuildError::request(format!("{url} is no archive")))?;
+            let root = main.root.ok_or_else(|| no_archive(name, url))?;
             let tree = ContextTree::open(&root, None, None)?;
             contexts.named.insert(name.into(), Arc::new(tree));
         }
     }
     Ok(())
+}
+
+fn no_archive(name: &str, url: &str) -> BuildError {
+    let url = git_remote::redacted(url);
+    BuildError::request(format!(
+        "context {name}: {url} is no tar archive, plain or compressed; to take it as a file, ADD it"
+    ))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use graph::{FileAction, FileOp, InputKey, Unpack, Vertex};
 use layer::copy::{self, Action};
-use layer::owner::{Accounts, Ids, OwnerSpec, Principal};
+use layer::owner::{Accounts, Ids, OwnerError, OwnerSpec, Principal};
 use layer::select::{Origin, SelectError, Selection};
 use layer::{ChangeList, ReadChanges, Time, View};
 use solver::VertexIndex;
@@ -73,7 +73,7 @@ impl Planner<'_, '_> {
             FileAction::Mkdir(mkdir) => Action::Mkdir(copy::Mkdir {
                 path: mkdir.path.clone().into_bytes(),
                 mode: mkdir.mode,
-                owner: self.owner(mkdir.owner.as_ref())?.unwrap_or_default(),
+                owner: self.directory_owner(mkdir.owner.as_ref())?,
             }),
             FileAction::Mkfile(file) => Action::Mkfile(copy::Mkfile {
                 name: file.name.clone().into_bytes(),
@@ -148,8 +148,24 @@ impl Planner<'_, '_> {
         Ok(archives)
     }
 
-    /// Ids of an owner, names looked up in the base.
+    /// Ids of an owner, names looked up in the base; an unknown one is an error.
     fn owner(&self, owner: Option<&graph::Owner>) -> Result<Option<Ids>, StepError> {
+        let found = self.look_up(owner)?.transpose();
+        found.map_err(StepError::failed("find the owner that --chown names"))
+    }
+
+    /// The owner of a directory that `WORKDIR` makes: root, where the user is not there yet.
+    fn directory_owner(&self, owner: Option<&graph::Owner>) -> Result<Ids, StepError> {
+        Ok(self
+            .look_up(owner)?
+            .and_then(Result::ok)
+            .unwrap_or_default())
+    }
+
+    fn look_up(
+        &self,
+        owner: Option<&graph::Owner>,
+    ) -> Result<Option<Result<Ids, OwnerError>>, StepError> {
         let Some(owner) = owner else { return Ok(None) };
         let principal = |principal: &graph::Principal| match principal {
             graph::Principal::Id(id) => Principal::Id(*id),
@@ -160,7 +176,7 @@ impl Planner<'_, '_> {
             group: owner.group.as_ref().map(principal),
         };
         if let Some(ids) = spec.ids() {
-            return Ok(Some(ids));
+            return Ok(Some(Ok(ids)));
         }
         let accounts = match &self.base {
             Some(view) => {

@@ -25,11 +25,13 @@ pub enum Format {
 
 impl Format {
     /// Bytes that [`Format::detect`] wants to see, if there are as many.
-    pub const MAGIC: usize = 6;
+    pub const MAGIC: usize = 512;
 
-    /// Tells the format by the first bytes.
+    /// Tells the format by the first bytes. A tar whose first name begins like a compressed stream
+    /// is a tar.
     pub fn detect(start: &[u8]) -> Format {
         match start {
+            tar if tar.get(..Format::MAGIC).is_some_and(crate::tar::is_header) => Format::Plain,
             [0x1f, 0x8b, 8, ..] => Format::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Format::Bzip2,
@@ -82,5 +84,12 @@ mod tests {
         ] {
             assert_eq!(Format::detect(start), format, "{start:?}");
         }
+        let mut tar = [0; 512];
+        tar[..7].copy_from_slice(b"BZh91AY");
+        assert_eq!(Format::detect(&tar), Format::Bzip2);
+        // The sum of all bytes, the sum itself as eight spaces.
+        let sum = 8 * 32 + b"BZh91AY".iter().map(|&byte| u32::from(byte)).sum::<u32>();
+        tar[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        assert_eq!(Format::detect(&tar), Format::Plain);
     }
 }

@@ -1,7 +1,6 @@
 //! Layers and archives of strangers.
 
 use crate::spec::{self, Edit};
-use crate::tar_read::Archive;
 use layer::apply::{
     Applied, ApplyError, Expected, Limits, apply, archive_changes, is_archive, layer_changes,
 };
@@ -11,6 +10,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
+use testkit::Archive;
 
 fn applied(blob: &[u8]) -> Result<(Applied, Arc<File>), ApplyError> {
     let stored = tempfile::tempfile().unwrap();

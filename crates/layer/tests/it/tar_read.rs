@@ -3,6 +3,7 @@
 use layer::tar::{Entry, EntryKind, FileData, Limits, ReadError, Reader, Segment};
 use std::path::Path;
 use std::process::Command;
+use testkit::Archive;
 
 fn read(archive: &[u8]) -> Result<Vec<Entry>, ReadError> {
     let mut reader = Reader::new(archive, Limits::default());
@@ -11,68 +12,6 @@ fn read(archive: &[u8]) -> Result<Vec<Entry>, ReadError> {
         entries.push(entry);
     }
     Ok(entries)
-}
-
-/// Builds archives header by header.
-#[derive(Default)]
-pub(crate) struct Archive(pub(crate) Vec<u8>);
-
-impl Archive {
-    /// A POSIX header with these fields, and data.
-    pub(crate) fn entry(mut self, flag: u8, path: &str, link: &str, data: &[u8]) -> Archive {
-        self.header(flag, path, link, data.len() as u64);
-        self.data(data)
-    }
-
-    pub(crate) fn file(self, path: &str, data: &[u8]) -> Archive {
-        self.entry(b'0', path, "", data)
-    }
-
-    /// An extended header.
-    pub(crate) fn pax(self, flag: u8, records: &[(&str, &str)]) -> Archive {
-        let mut text = Vec::new();
-        for (key, value) in records {
-            let mut len = key.len() + value.len() + 4;
-            while format!("{len} {key}={value}\n").len() != len {
-                len += 1;
-            }
-            text.extend(format!("{len} {key}={value}\n").into_bytes());
-        }
-        self.entry(flag, "PaxHeaders.0/x", "", &text)
-    }
-
-    pub(crate) fn header(&mut self, flag: u8, path: &str, link: &str, size: u64) {
-        let mut block = [0_u8; 512];
-        block[..path.len()].copy_from_slice(path.as_bytes());
-        block[100..108].copy_from_slice(b"0000644\0");
-        block[108..116].copy_from_slice(b"0000001\0");
-        block[116..124].copy_from_slice(b"0000002\0");
-        block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
-        block[136..148].copy_from_slice(b"00000000005\0");
-        block[156] = flag;
-        block[157..157 + link.len()].copy_from_slice(link.as_bytes());
-        block[257..265].copy_from_slice(b"ustar\x0000");
-        self.sealed(block);
-    }
-
-    /// A block as it is, but for its checksum.
-    fn sealed(&mut self, mut block: [u8; 512]) {
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
-        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-        self.0.extend(block);
-    }
-
-    fn data(mut self, data: &[u8]) -> Archive {
-        self.0.extend(data);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-
-    pub(crate) fn end(mut self) -> Vec<u8> {
-        self.0.extend([0; 1024]);
-        self.0
-    }
 }
 
 /// Paths and sizes of what is read; the beginning of the error otherwise.

@@ -105,7 +105,7 @@ pub(crate) fn mount_all(
     let proc = target(targets, "/proc")?;
     sys::mount::mount_filesystem("proc", &[], INERT, proc.as_fd())
         .during(|| "mount /proc".to_owned())?;
-    mount_dev(targets, wanted)?;
+    mount_dev(targets, staging, wanted)?;
     mount_sys(targets, wanted)?;
     match wanted.masked_paths {
         true => mask(targets, staging),
@@ -135,14 +135,20 @@ fn value(key: &'static str, value: impl ToString) -> FsOption {
     FsOption::Value(key, value.to_string())
 }
 
-fn mount_dev(targets: &mut Targets<'_>, wanted: Surroundings) -> Result<(), SetUpError> {
+fn mount_dev(
+    targets: &mut Targets<'_>,
+    staging: &mut Staging,
+    wanted: Surroundings,
+) -> Result<(), SetUpError> {
     let at = target(targets, "/dev")?;
     let options = [value("mode", "755"), value("size", "65536k")];
+    let attributes = NOSUID | made_devices(wanted.all_devices);
     let step = || "mount /dev".to_owned();
-    sys::mount::mount_filesystem("tmpfs", &options, NOSUID, at.as_fd()).during(step)?;
+    sys::mount::mount_filesystem("tmpfs", &options, attributes, at.as_fd()).during(step)?;
     let dev = target(targets, "/dev")?;
     for (name, major, minor) in DEVICES {
-        device(dev.as_fd(), name, (major, minor)).during(|| format!("make /dev/{name}"))?;
+        device(staging, dev.as_fd(), name, (major, minor))
+            .during(|| format!("make /dev/{name}"))?;
     }
     for (name, link) in DEVICE_LINKS {
         sys::fs::symlinkat(link, &dev, name).during(|| format!("make /dev/{name}"))?;
@@ -163,18 +169,35 @@ fn mount_dev(targets: &mut Targets<'_>, wanted: Surroundings) -> Result<(), SetU
     Ok(())
 }
 
-/// A device node; in a user namespace, where none can be made, the machine's own.
-fn device(dev: BorrowedFd<'_>, name: &str, numbers: (u32, u32)) -> io::Result<()> {
-    match sys::fs::make_device(dev, name, FileType::CharacterDevice, 0o666, numbers) {
-        Err(error) if error.raw_os_error() == Some(sys::Errno::PERM.raw_os_error()) => {
-            show_device(dev, name)
-        }
-        other => other,
+/// What keeps device nodes from being opened that come with the layers or are made by the
+/// container's root: those in `/dev` are mounts of their own.
+pub(crate) fn made_devices(all_devices: bool) -> Attributes {
+    match all_devices {
+        true => Attributes::empty(),
+        false => NODEV,
     }
 }
 
-fn show_device(dev: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let source = open_path(&Path::new("/dev").join(name))?;
+/// A device node; in a user namespace, where none can be made, the machine's own.
+fn device(
+    staging: &mut Staging,
+    dev: BorrowedFd<'_>,
+    name: &str,
+    numbers: (u32, u32),
+) -> io::Result<()> {
+    match staging.device(numbers, 0o666) {
+        Err(error) if error.raw_os_error() == Some(sys::Errno::PERM.raw_os_error()) => {
+            show_machines_device(dev, name)
+        }
+        made => show_device(dev, name, made?),
+    }
+}
+
+fn show_machines_device(dev: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    show_device(dev, name, open_path(&Path::new("/dev").join(name))?)
+}
+
+fn show_device(dev: BorrowedFd<'_>, name: &str, source: OwnedFd) -> io::Result<()> {
     match sys::fs::stat(&source)?.kind {
         FileType::Directory => sys::fs::mkdirat(dev, name, Mode::from_raw_mode(0o755))?,
         _ => {
@@ -200,7 +223,7 @@ fn all_devices(dev: BorrowedFd<'_>) -> io::Result<()> {
             continue;
         };
         if shown && name != "console" && sys::fs::stat_at(dev, name).is_err() {
-            show_device(dev, name)?;
+            show_machines_device(dev, name)?;
         }
     }
     Ok(())

@@ -107,15 +107,16 @@ fn build_tree(
     } = ground;
     let devices = spec.devices.iter().map(Prepared::device);
     let mut prepared = devices.collect::<Result<Vec<_>, _>>()?;
+    let made_devices = filesystems::made_devices(spec.security.all_devices);
     for mount in &spec.mounts {
-        prepared.push(Prepared::mount(&mut staging, mount)?);
+        prepared.push(Prepared::mount(&mut staging, mount, made_devices)?);
     }
     let fixed = filesystems::MOUNT_POINTS.map(|path| (Path::new(path), Shape::Directory));
     let stubs: Vec<_> = fixed
         .into_iter()
         .chain(prepared.iter().map(Prepared::stub))
         .collect();
-    let root = mount_tree(&mut staging, &spec.root, &stubs)?;
+    let root = mount_tree(&mut staging, &spec.root, &stubs, made_devices)?;
     let upper = root.upper.as_ref().map(AsFd::as_fd);
     let mut targets = Targets::new(root.root.as_fd(), upper);
     filesystems::move_all(surroundings.as_fd(), &mut targets)?;

@@ -4,7 +4,7 @@
 //! over the mounted root, each is attached in order.
 
 use super::target::{REFER, Shape, Targets};
-use super::tree::{Staging, mount_tree, open_path};
+use super::tree::{Staging, mount_tree, open_path, protection};
 use crate::message::{During, SetUpError};
 use crate::spec::{Device, Mount, MountKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,8 +31,13 @@ enum Source {
 }
 
 impl<'a> Prepared<'a> {
-    /// Opens, mounts or writes the source of a mount.
-    pub(crate) fn mount(staging: &mut Staging, mount: &'a Mount) -> Result<Self, SetUpError> {
+    /// Opens, mounts or writes the source of a mount. `devices`: what becomes of device nodes in
+    /// trees.
+    pub(crate) fn mount(
+        staging: &mut Staging,
+        mount: &'a Mount,
+        devices: Attributes,
+    ) -> Result<Self, SetUpError> {
         let target = mount.target.as_path();
         match &mount.kind {
             MountKind::Tmpfs { size, mode } => {
@@ -62,16 +67,21 @@ impl<'a> Prepared<'a> {
                 Prepared::bind(target, source, attributes)
             }
             MountKind::Bind { source, readonly } => {
+                // Whoever shows a part of `/dev` means its devices.
+                let devices = match source.starts_with("/dev") {
+                    true => Attributes::empty(),
+                    false => devices,
+                };
                 let source = open_path(source)
                     .during(|| format!("open {} to mount it", source.display()))?;
-                Prepared::bind(target, source, protection(*readonly))
+                Prepared::bind(target, source, devices | protection(*readonly))
             }
             MountKind::Tree {
                 tree,
                 path,
                 readonly,
             } => {
-                let root = mount_tree(staging, tree, &[])?.root;
+                let root = mount_tree(staging, tree, &[], devices)?.root;
                 let name = path.as_os_str().as_bytes();
                 let source = sys::fs::open_in_root(&root, name, REFER, Mode::empty())
                     .during(|| format!("find {} to mount it", path.display()))?;
@@ -126,12 +136,5 @@ impl<'a> Prepared<'a> {
                 source, attributes, ..
             } => sys::mount::bind(source.as_fd(), true, *attributes, at.as_fd()).during(step),
         }
-    }
-}
-
-fn protection(readonly: bool) -> Attributes {
-    match readonly {
-        true => Attributes::MOUNT_ATTR_RDONLY,
-        false => Attributes::empty(),
     }
 }

@@ -9,7 +9,7 @@ use crate::message::{During, SetUpError};
 use crate::pool::Pool;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use sys::fs::{CWD, Mode, OFlags};
+use sys::fs::{CWD, FileType, Mode, OFlags};
 use sys::mount::{Attributes, FsOption, Lower, Overlay, RootMount};
 
 /// The scratch file system. It is of a kind that is never swapped out, for it holds secrets.
@@ -83,6 +83,19 @@ impl Staging {
         )?)
     }
 
+    /// A new character device.
+    pub(crate) fn device(&mut self, numbers: (u32, u32), mode: u32) -> std::io::Result<OwnedFd> {
+        let name = self.next_name();
+        let kind = FileType::CharacterDevice;
+        sys::fs::make_device(&self.root, name.as_str(), kind, mode, numbers)?;
+        Ok(sys::fs::openat(
+            &self.root,
+            name.as_str(),
+            REFER,
+            Mode::empty(),
+        )?)
+    }
+
     fn next_name(&mut self) -> String {
         self.used += 1;
         self.used.to_string()
@@ -117,9 +130,12 @@ pub(crate) fn mount_tree(
     staging: &mut Staging,
     tree: &RootMount,
     stubs: &[(&Path, Shape)],
+    attributes: Attributes,
 ) -> Result<Mounted, SetUpError> {
     match tree {
-        RootMount::Bind { source, readonly } => bind_tree(staging, source, *readonly),
+        RootMount::Bind { source, readonly } => {
+            bind_tree(staging, source, attributes | protection(*readonly))
+        }
         RootMount::Overlay {
             lowers,
             upper,
@@ -137,8 +153,7 @@ pub(crate) fn mount_tree(
                 userxattr: *userxattr,
             };
             let at = staging.directory()?;
-            sys::mount::mount_overlay(overlay, Attributes::empty(), at.open()?.as_fd())
-                .during(step)?;
+            sys::mount::mount_overlay(overlay, attributes, at.open()?.as_fd()).during(step)?;
             Ok(Mounted {
                 root: at.open()?,
                 upper: Some(upper_fd),
@@ -153,7 +168,7 @@ pub(crate) fn mount_tree(
                 userxattr: *userxattr,
             };
             let at = staging.directory()?;
-            let attributes = Attributes::MOUNT_ATTR_RDONLY;
+            let attributes = attributes | protection(true);
             sys::mount::mount_overlay(overlay, attributes, at.open()?.as_fd())
                 .during(|| "mount read-only layers".to_owned())?;
             Ok(Mounted {
@@ -164,17 +179,27 @@ pub(crate) fn mount_tree(
     }
 }
 
-fn bind_tree(staging: &mut Staging, source: &Path, readonly: bool) -> Result<Mounted, SetUpError> {
+fn bind_tree(
+    staging: &mut Staging,
+    source: &Path,
+    attributes: Attributes,
+) -> Result<Mounted, SetUpError> {
     let step = || format!("bind-mount {}", source.display());
     let source_fd = open_path(source).during(step)?;
-    let mut attributes = Attributes::empty();
-    attributes.set(Attributes::MOUNT_ATTR_RDONLY, readonly);
     let at = staging.directory()?;
     sys::mount::bind(source_fd.as_fd(), true, attributes, at.open()?.as_fd()).during(step)?;
     Ok(Mounted {
         root: at.open()?,
-        upper: (!readonly).then_some(source_fd),
+        upper: (!attributes.contains(protection(true))).then_some(source_fd),
     })
+}
+
+/// What makes a mount read-only.
+pub(crate) fn protection(readonly: bool) -> Attributes {
+    match readonly {
+        true => Attributes::MOUNT_ATTR_RDONLY,
+        false => Attributes::empty(),
+    }
 }
 
 /// The lower layers, bottom first: the stubs under everything else, so that whatever the image has
