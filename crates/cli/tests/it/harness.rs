@@ -257,6 +257,29 @@ pub(crate) fn output(command: &mut Command) -> Output {
     }
 }
 
+/// Runs a command through a shell script that has it as `$0` and `$@`.
+pub(crate) fn wrap(command: &mut Command, script: &str) {
+    wrap_in(command, &["/usr/bin/env"], script);
+}
+
+/// The same, the shell started by another program.
+pub(crate) fn wrap_in(command: &mut Command, starter: &[&str], script: &str) {
+    let mut shell = Command::new(starter[0]);
+    shell
+        .args(&starter[1..])
+        .args(["/bin/sh", "-c"])
+        .arg(script)
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell
+        .current_dir(command.get_current_dir().unwrap())
+        .env_clear();
+    for (name, value) in command.get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    *command = shell;
+}
+
 /// Runs a program of Debian's.
 pub(crate) fn tool(program: &str, arguments: &[&str]) -> Output {
     output(Command::new(program).args(arguments).stdin(Stdio::null()))

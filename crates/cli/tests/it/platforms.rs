@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{Project, Registry};
+use crate::harness::{Output, Project, Registry, output, wrap_in};
 
 const BOTH: &str = "linux/amd64,linux/arm64";
 
@@ -119,24 +119,48 @@ fn one_push_of_an_index_and_another_that_sends_nothing() {
     assert_eq!(push(), 0);
 }
 
-#[test]
-fn a_foreign_program_without_an_emulator_says_what_to_install() {
-    if fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() == "qemu-aarch64"))
-    }) {
-        return;
-    }
-    let project =
-        Project::with("FROM busybox AS base\nFROM scratch\nCOPY foreign /bin/sh\nRUN true\n");
+/// Builds for another processor, in a user namespace of its own that has no emulators but the one
+/// that `register` tells the kernel of (Linux 6.7 and later has such).
+#[track_caller]
+fn build_foreign(register: &str) -> (Project, Output) {
+    let project = Project::with("FROM scratch\nCOPY foreign /bin/sh\nRUN echo run > /made\n");
     let mut program = fs::read("/bin/busybox").unwrap();
     // e_machine of an ELF file: 183 is AArch64.
     program[18..20].copy_from_slice(&183_u16.to_le_bytes());
     project.write("foreign", program);
-    let mut permissions = fs::metadata(project.path("foreign")).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-    fs::set_permissions(project.path("foreign"), permissions).unwrap();
-    let failed = project.kiln(&["build", "--platform", "linux/arm64", "."]);
-    failed
-        .code(1)
-        .says(&["is a binary for aarch64", "qemu-user-static"]);
+    project.host("chmod 755 foreign");
+    let arguments = ["build", "--platform", "linux/arm64", "-o", "out", "."];
+    let mut command = project.command(&arguments);
+    let handlers = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc";
+    let script = format!("set -e; {handlers}; {register} exec \"$0\" \"$@\"");
+    let apart = ["unshare", "--user", "--map-root-user", "--mount"];
+    wrap_in(&mut command, &apart, &script);
+    let output = output(&mut command);
+    (project, output)
+}
+
+#[test]
+fn a_foreign_program_runs_where_the_kernel_has_an_emulator() {
+    // busybox takes the program's path for the name of the applet: `busybox /bin/sh -c …`. The
+    // kernel holds it open (F), so that no container needs to have it.
+    let magic = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
+    let mask = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
+    let register = format!(
+        "printf '%s' ':aarch64:M::{magic}:{mask}:/bin/busybox:F' > /proc/sys/fs/binfmt_misc/register;"
+    );
+    let (project, output) = build_foreign(&register);
+    output.success();
+    let made = fs::read_to_string(project.path("out/made"));
+    assert_eq!(made.unwrap(), "run\n");
+}
+
+#[test]
+fn a_foreign_program_without_an_emulator_says_what_to_install() {
+    let (_, output) = build_foreign("");
+    output.code(1).says(&[
+        "\"/bin/sh\" is a binary for aarch64, not for",
+        "help: a program of another processor needs an emulator that the kernel knows: \
+         install qemu-user-static (Debian, Ubuntu), or run \
+         `docker run --privileged --rm tonistiigi/binfmt --install all`",
+    ]);
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{Project, output};
+use crate::harness::{Project, output, wrap};
 
 const APP: &str = "FROM busybox AS build\n\
     COPY src /src\n\
@@ -58,23 +58,6 @@ fn digest(project: &Project, change: impl FnOnce(&mut Command)) -> String {
         .as_str()
         .unwrap()
         .to_string()
-}
-
-/// Runs a command through a shell script that has it as `$0` and `$@`.
-fn wrap(command: &mut Command, script: &str) {
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .arg("-c")
-        .arg(script)
-        .arg(command.get_program())
-        .args(command.get_args());
-    shell
-        .current_dir(command.get_current_dir().unwrap())
-        .env_clear();
-    for (name, value) in command.get_envs() {
-        shell.env(name, value.unwrap());
-    }
-    *command = shell;
 }
 
 #[test]

@@ -82,6 +82,64 @@ fn own_times_and_times_from_the_content() {
     assert_eq!(config["created"], "2000-01-01T00:00:00Z");
     let (_, own) = build(&project, &["--timestamp", "preserve"]);
     assert!(own.iter().all(|time| time.as_str() > "2020"), "{own:?}");
+}
+
+#[test]
+fn the_time_of_the_commit_on_request() {
+    let project = project("");
     let refused = project.kiln(&["build", "--timestamp", "git", "."]).code(1);
     drop(refused.says(&["in no git repository with a commit"]));
+    let dates = format!("GIT_AUTHOR_DATE='1100000000 +0000' GIT_COMMITTER_DATE='{EPOCH} +0200'");
+    let commit = "git -c user.name=n -c user.email=e@example.org commit -q -m first";
+    project.host(&format!("git init -q && git add . && {dates} {commit}"));
+    check_epoch(&project, &["--timestamp", "git"]);
+    // Without being asked, a commit dates the config alone.
+    let (config, times) = build(&project, &[]);
+    assert_eq!(config["created"], "2001-09-09T01:46:40Z");
+    assert!(times.iter().all(|time| time.starts_with("2000-")));
+    // What is asked for counts more than what the environment says.
+    let project = project.env("SOURCE_DATE_EPOCH", "1");
+    check_epoch(&project, &["--timestamp", "git"]);
+}
+
+#[test]
+fn texts_that_are_no_time() {
+    let project = project("");
+    for text in ["yesterday", "2001-09-09", ""] {
+        let refused = project.kiln(&["build", "--timestamp", text, "."]);
+        refused.code(1).says(&["--timestamp"]);
+    }
+    let project = project.env("SOURCE_DATE_EPOCH", "soon");
+    let refused = project.kiln(&["build", "."]).code(1);
+    drop(refused.says(&["SOURCE_DATE_EPOCH"]));
+}
+
+/// Builds a Python package that this machine's Python compiled, and has Python read it back.
+#[track_caller]
+fn check_compiled(timestamp: &str) {
+    let project = Project::with("FROM busybox\nCOPY app /one\nRUN cp -a /one /two\n");
+    project.write("app/m.py", "print('module')\n");
+    project.host("python3 -m py_compile app/m.py");
+    let output = ["-o", "type=tar,dest=files.tar"];
+    let timestamp = ["--timestamp", timestamp];
+    let all = [&["build", "-q"], &output[..], &timestamp, &["."]].concat();
+    project.kiln(&all).success();
+    project.host("mkdir files && tar -C files -xf files.tar one two");
+    for directory in ["one", "two"] {
+        let import = format!("cd files/{directory} && python3 -v -c 'import m' 2>&1");
+        let said = project.host(&import);
+        assert!(said.contains("m.cpython"), "{said}");
+        let matches = said
+            .lines()
+            .any(|line| line.contains("m.cpython") && line.contains("matches"));
+        assert!(matches, "{timestamp:?} {directory}: {said}");
+        assert!(!said.contains("wrote"), "Python compiled again: {said}");
+    }
+}
+
+#[test]
+fn compiled_python_fits_its_source_whatever_the_times() {
+    for timestamp in ["auto", EPOCH, "preserve"] {
+        check_compiled(timestamp);
+    }
 }

@@ -284,11 +284,13 @@ impl<'b> Build<'b> {
         })
     }
 
-    /// When the image was made: the epoch, else the context's commit, else 2000.
+    /// When the image was made: as its files were if that was asked for, else the epoch, the
+    /// context's commit, or 2000.
     fn created(&self) -> Result<Timestamp, BuildError> {
         let epoch = match self.request.timestamp {
             TimePolicy::Epoch(seconds) => Some(seconds),
-            _ => self.epoch()?,
+            TimePolicy::Git => None,
+            TimePolicy::Auto | TimePolicy::Preserve => self.epoch()?,
         };
         let seconds = epoch
             .or_else(|| self.prepared.commit_time(self.engine))
