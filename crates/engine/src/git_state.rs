@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::BuildError;
-use crate::git_head::{self, GitHead};
+use crate::git_head;
 use crate::git_remote;
 
 /// Hexadecimal digits of a shortened name.
 const SHORT: usize = 12;
+
+/// Mode of a submodule in a tree.
+const SUBMODULE: &str = "160000";
 
 /// The state of a repository's work tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,17 +66,15 @@ pub fn git_state(directory: &Path) -> Result<GitState, BuildError> {
             directory.display()
         ))
     })?;
-    let git = Git { head: &head };
+    let git = Git { root: &head.root };
     let time = git.line(&["show", "--no-patch", "--format=%ct", &head.commit])?;
     let time = time
         .parse()
         .map_err(|error| git.failed(&["show"], std::io::Error::other(error)))?;
     let tags = git.text(&["tag", "--points-at", &head.commit, "--sort=version:refname"])?;
-    let changes = git.text(&["status", "--porcelain", "--untracked-files=normal"])?;
-    let dirty = if changes.is_empty() {
-        None
-    } else {
-        Some(git.tree()?)
+    let dirty = match git.is_dirty()? {
+        true => Some(git.tree()?.chars().take(SHORT).collect()),
+        false => None,
     };
     // A repository without remotes is as good as any.
     let source = git.line(&["config", "--get", "remote.origin.url"]).ok();
@@ -87,8 +88,9 @@ pub fn git_state(directory: &Path) -> Result<GitState, BuildError> {
     })
 }
 
-struct Git<'h> {
-    head: &'h GitHead,
+/// git, asked in the root of a work tree.
+struct Git<'r> {
+    root: &'r Path,
 }
 
 impl Git<'_> {
@@ -96,7 +98,7 @@ impl Git<'_> {
         let mut command = Command::new("git");
         command
             .arg("-C")
-            .arg(&self.head.root)
+            .arg(self.root)
             // Somebody else's repository may be read, and runs no programs of its own.
             .args(["-c", "safe.directory=*", "-c", "core.fsmonitor=false"])
             .args(arguments)
@@ -112,7 +114,7 @@ impl Git<'_> {
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> BuildError {
         BuildError::Context {
-            context: format!("{}: git {}", self.head.root.display(), arguments.join(" ")),
+            context: format!("{}: git {}", self.root.display(), arguments.join(" ")),
             source: cause.into(),
         }
     }
@@ -136,7 +138,19 @@ impl Git<'_> {
         Ok(self.text(arguments)?.trim().to_string())
     }
 
-    /// The tree of all that is not ignored. The repository is left as it is: the index and the
+    /// Whether anything that is not ignored is other than in the commit, in submodules too.
+    fn is_dirty(&self) -> Result<bool, BuildError> {
+        let changes = self.text(&[
+            "status",
+            "--porcelain",
+            "--untracked-files=normal",
+            "--ignore-submodules=none",
+        ])?;
+        Ok(!changes.is_empty())
+    }
+
+    /// The tree of all that is not ignored; a submodule that is dirty counts with its own tree, in
+    /// the place of its commit. The repository is left as it is: the index and the
     /// new objects are somewhere else, and go away again.
     fn tree(&self) -> Result<String, BuildError> {
         let scratch = tempfile::tempdir().map_err(|error| self.failed(&["add"], error))?;
@@ -163,7 +177,25 @@ impl Git<'_> {
             self.run(&mut command, arguments)
         };
         apart(&["add", "--all"])?;
-        let tree = apart(&["write-tree"])?;
-        Ok(tree.trim().chars().take(SHORT).collect())
+        for path in submodules(&apart(&["ls-files", "--stage", "-z"])?) {
+            let root = self.root.join(path);
+            // Without this, git would ask the repository around one that is not checked out.
+            if !root.join(".git").exists() {
+                continue;
+            }
+            let submodule = Git { root: &root };
+            if submodule.is_dirty()? {
+                let entry = format!("{SUBMODULE},{},{path}", submodule.tree()?);
+                apart(&["update-index", "--cacheinfo", &entry])?;
+            }
+        }
+        Ok(apart(&["write-tree"])?.trim().to_string())
     }
+}
+
+/// Paths of submodules among the entries of an index: `MODE OBJECT STAGE<tab>PATH`, each with NUL.
+fn submodules(index: &str) -> impl Iterator<Item = &str> {
+    index
+        .split('\0')
+        .filter_map(|entry| Some(entry.strip_prefix(SUBMODULE)?.split_once('\t')?.1))
 }

@@ -31,10 +31,14 @@ fn repository() -> (Project, String) {
     (project, commit)
 }
 
-/// The names that a build gives.
+/// The name that a build gives.
 fn names(project: &Project, tag: &str) -> String {
+    name_in(project, ".", tag)
+}
+
+fn name_in(project: &Project, directory: &str, tag: &str) -> String {
     let done = project
-        .kiln(&["build", "--progress", "quiet", "-t", tag, "."])
+        .kiln(&["build", "--progress", "quiet", "-t", tag, directory])
         .success();
     let line = done.stderr.lines().find_map(|l| l.strip_prefix("naming "));
     line.unwrap().to_string()
@@ -74,6 +78,63 @@ fn a_changed_tree_is_named_by_what_it_holds() {
     git(&project, &["add", "."]);
     let tree = git(&project, &["write-tree"]);
     assert_eq!(two, format!("{prefix}{}", &tree[..12]));
+}
+
+/// Names by git of a build in a directory beside the project.
+#[track_caller]
+fn check(project: &Project, directory: &str, short: &str, branch: Result<&str, &str>) {
+    let build = |tag: &str| project.kiln(&["build", "--progress", "quiet", "-t", tag, directory]);
+    let named = format!("naming app:{short}\n");
+    drop(build("app:{git.short}").success().says(&[&named]));
+    let (code, says) = match branch {
+        Ok(branch) => (0, format!("naming app:{branch}\n")),
+        Err(reason) => (1, reason.to_string()),
+    };
+    drop(build("app:{git.branch}").code(code).says(&[&says]));
+}
+
+const DETACHED: Result<&str, &str> = Err("{git.branch}: HEAD is at no branch");
+
+#[test]
+fn checkouts_of_every_kind() {
+    let (project, commit) = repository();
+    let short = &commit[..12];
+    git(
+        &project,
+        &["worktree", "add", "-q", "-b", "linked", "../linked"],
+    );
+    check(&project, "../linked", short, Ok("linked"));
+    project.host("git clone -q --depth 1 file://$PWD ../shallow");
+    check(&project, "../shallow", short, Ok("topic-one"));
+    project.host("git -C ../shallow checkout -q --detach");
+    check(&project, "../shallow", short, DETACHED);
+}
+
+#[test]
+fn submodules_and_what_is_in_them() {
+    let (project, commit) = repository();
+    let author = "-c user.name=n -c user.email=e@example.org -c protocol.file.allow=always";
+    project.host(&format!(
+        "git init -q -b main ../outer && cd ../outer && git {author} submodule --quiet add ../work inner && \
+         cp ../work/Dockerfile . && echo f > f && git add . && git {author} commit -q -m outer && \
+         git {author} clone -q --recurse-submodules ../outer ../clone"
+    ));
+    check(&project, "../clone/inner", &commit[..12], DETACHED);
+    let outer = project.host("git -C ../clone rev-parse HEAD");
+    let outer = &outer[..12];
+    check(&project, "../clone", outer, Ok("main"));
+    let mut seen = Vec::new();
+    for change in ["one", "another", "content"] {
+        project.host(&format!("printf {change} > ../clone/inner/f"));
+        seen.push(name_in(&project, "../clone", "app:{git.short}"));
+    }
+    let dirty = format!("app:{outer}-dirty-");
+    assert!(
+        seen[..2].iter().all(|name| name.starts_with(&dirty)),
+        "{seen:?}"
+    );
+    assert_ne!(seen[0], seen[1]);
+    assert_eq!(seen[2], format!("app:{outer}"), "as it was committed");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use std::collections::{HashMap, HashSet};
 /// Compiled Python files are rewritten in memory; larger ones are left alone.
 const LARGEST_COMPILED: u64 = 4 << 20;
 
+/// Symbolic links in a row that lead to a source, at most.
+const MOST_LINKS: usize = 4;
+
 /// What entries have to know of others.
 #[derive(Default)]
 pub(super) struct Survey {
@@ -23,6 +26,8 @@ pub(super) struct Survey {
     leaders: HashMap<RelPath, Node>,
     /// The true times of the sources of compiled Python files.
     sources: HashMap<RelPath, Time>,
+    /// Where those lead that are symbolic links.
+    links: HashMap<RelPath, RelPath>,
 }
 
 impl Survey {
@@ -52,19 +57,64 @@ impl Survey {
         if survey.further.is_empty() && wanted.is_empty() {
             return Ok(survey);
         }
-        for change in changes.read() {
-            let (path, Change::Put { node, .. }) = change.map_err(PackError::List)? else {
-                continue;
-            };
-            if wanted.contains(&path) && matches!(node.kind, Kind::File { .. }) {
-                survey.sources.insert(path.clone(), node.metadata.mtime);
+        for round in 0..=MOST_LINKS {
+            let mut linked = HashSet::new();
+            for change in changes.read() {
+                let (path, Change::Put { node, .. }) = change.map_err(PackError::List)? else {
+                    continue;
+                };
+                if wanted.contains(&path) {
+                    linked.extend(survey.source_found(&path, &node));
+                }
+                if round == 0 && survey.further.contains_key(&path) && node.kind != Kind::Directory
+                {
+                    survey.leaders.insert(path, node);
+                }
             }
-            if survey.further.contains_key(&path) && node.kind != Kind::Directory {
-                survey.leaders.insert(path, node);
+            wanted = linked;
+            if wanted.is_empty() {
+                break;
             }
         }
         Ok(survey)
     }
+
+    /// Takes down what is at the path of a source, and returns where that leads if it is a link.
+    fn source_found(&mut self, path: &RelPath, node: &Node) -> Option<RelPath> {
+        match &node.kind {
+            Kind::File { .. } => {
+                self.sources.insert(path.clone(), node.metadata.mtime);
+                None
+            }
+            Kind::Symlink { target } => {
+                let target = target_of(path, target)?;
+                self.links.insert(path.clone(), target.clone());
+                Some(target)
+            }
+            _ => None,
+        }
+    }
+
+    /// The file of this layer that a source's path leads to, and its true time: Python asks for
+    /// that of the file, not of the link.
+    fn source(&self, mut path: RelPath) -> Option<(RelPath, Time)> {
+        for _ in 0..=MOST_LINKS {
+            if let Some(time) = self.sources.get(&path) {
+                return Some((path, *time));
+            }
+            path = self.links.get(&path)?.clone();
+        }
+        None
+    }
+}
+
+/// What a symbolic link names, as far as its text says it.
+fn target_of(link: &RelPath, target: &[u8]) -> Option<RelPath> {
+    let directory = match target.starts_with(b"/") {
+        true => RelPath::root(),
+        false => link.parent()?,
+    };
+    RelPath::clamp(&[directory.as_bytes(), b"/", target].concat()).ok()
 }
 
 /// The path of the source that a file may have been compiled from.
@@ -156,10 +206,7 @@ impl<'a> Layout<'a> {
         let source = node
             .filter(|_| self.clock.times != Times::Preserve && data_len > 0)
             .and_then(|node| compiled_from(&path, node))
-            .and_then(|source| {
-                let time = *self.survey.sources.get(&source)?;
-                Some((source, time))
-            });
+            .and_then(|source| self.survey.source(source));
         let entry = Entry {
             number: self.number,
             header: headers(&path, &change, node, self.clock)?,

@@ -318,6 +318,37 @@ fn compiled_python_follows_its_source() {
     assert_eq!((recorded, index), (1000, 1000));
 }
 
+/// Debian's `sitecustomize.py` is a link into `/etc`.
+#[test]
+fn compiled_python_follows_a_source_behind_links() {
+    let symlink = |name: &str, target: &str| {
+        let target = target.as_bytes().to_vec();
+        other(name, Kind::Symlink { target }, false)
+    };
+    let recorded = |target: &str| {
+        let changes = [
+            at(file("etc/m.py", b"source"), 1000),
+            file("lib/__pycache__/m.cpython-311.pyc", &compiled(1000, 0)),
+            symlink("lib/m.py", target),
+            symlink("lib/n.py", "../etc/m.py"),
+        ];
+        let (packed, index, _) = spec::packed_with_index(&changes, Times::Layer);
+        let layer = spec::layer_of(&index);
+        let spec::Edit::Put { inode, .. } = &layer[&changes[1].0] else {
+            panic!("no file");
+        };
+        let recorded = u32::from_le_bytes(inode.content[8..12].try_into().unwrap());
+        (i64::from(recorded), packed.time.unwrap().seconds)
+    };
+    for target in ["/etc/m.py", "../etc/m.py", "n.py"] {
+        let (recorded, time) = recorded(target);
+        assert_eq!(recorded, time, "{target}");
+    }
+    for target in ["m.py", "/elsewhere.py", "/etc"] {
+        assert_eq!(recorded(target).0, 1000, "{target}");
+    }
+}
+
 #[test]
 fn holes_stay_holes() {
     let source = tempfile::tempfile().unwrap();
