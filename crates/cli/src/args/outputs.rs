@@ -49,8 +49,11 @@ impl Fields {
     }
 
     fn take_optional_bool(&mut self, key: &str) -> Result<Option<bool>> {
-        let given = self.pairs.iter().any(|(name, _)| name == key);
-        given.then(|| self.take_bool(key, true)).transpose()
+        self.has(key).then(|| self.take_bool(key, true)).transpose()
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.pairs.iter().any(|(name, _)| name == key)
     }
 
     /// Takes every `annotation[-LEVEL][PLATFORM].KEY=VALUE`.
@@ -150,6 +153,10 @@ fn kind(name: &str, fields: &mut Fields) -> Result<(OutputKind, &'static [&'stat
             let dest = destination(fields, name)?;
             let known = &["dest", "tar", "name", "compression", "annotation.KEY"];
             (OutputKind::Oci { dest, tar }, known)
+        }
+        // What `--load` stands for: there is no daemon, the store is where images are run from.
+        "docker" if !fields.has("dest") => {
+            (OutputKind::Image(ImageOutput::STORE), &["dest", "name"])
         }
         "docker" => {
             let dest = destination(fields, name)?;
@@ -426,6 +433,7 @@ mod tests {
                 "registry.insecure: say it in the configuration file, for the registry: insecure = true",
             ),
         );
+        check("type=docker", Ok(OutputKind::Image(image)));
         check(
             "type=oci,dest=a.tar",
             Ok(OutputKind::Oci {
