@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use distribution::Repository;
@@ -60,13 +61,13 @@ pub(crate) fn is_layout(origin: &str) -> bool {
 
 /// Downloads on behalf of one call of the engine.
 #[derive(Clone)]
-pub(crate) struct Fetcher<'e> {
-    pub(crate) net: &'e Net,
+pub(crate) struct Fetcher {
+    pub(crate) net: Arc<Net>,
     pub(crate) events: Events,
     pub(crate) cancel: Cancel,
 }
 
-impl Fetcher<'_> {
+impl Fetcher {
     /// Brings layers in, all at once, and waits for them.
     pub(crate) fn fetch(&self, store: &Store, layers: &[RemoteLayer]) -> Result<(), StepError> {
         std::thread::scope(|scope| {

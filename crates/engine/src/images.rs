@@ -56,7 +56,7 @@ fn no_such(name: &str) -> BuildError {
 impl Engine {
     pub(crate) fn new_layers(&self, events: &Events) -> Layers<'_> {
         let fetcher = Fetcher {
-            net: &self.net,
+            net: self.net.clone(),
             events: events.clone(),
             cancel: Cancel::new(),
         };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use layer::compress::Compression;
 use layer::xattr::Marks;
-use layer::{Change, ChangeList, EmptyTree, RelPath, Scratch, Stack, Times, Tree, View};
+use layer::{Bring, Change, ChangeList, EmptyTree, RelPath, Scratch, Stack, Times, Tree, View};
 use oci::{Descriptor, DiffId, MediaType};
 use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
@@ -22,12 +22,13 @@ use crate::error::StepError;
 use crate::event::VertexDigest;
 use crate::fetch::{Fetcher, RemoteLayer};
 use crate::mounting::Mounting;
+use crate::room::Room;
 
 /// Access to layers on behalf of one call of the engine.
 pub(crate) struct Layers<'e> {
     store: &'e Store,
     mounting: Mounting<'e>,
-    fetcher: Fetcher<'e>,
+    fetcher: Fetcher,
     /// The steps that bring layers in, to show progress under.
     steps: Mutex<HashMap<LayerId, VertexDigest>>,
     /// Layers of images that a build stands on; without a build, all that have layer bytes.
@@ -49,11 +50,7 @@ pub(crate) struct LayerBlob {
 }
 
 impl<'e> Layers<'e> {
-    pub(crate) fn new(
-        store: &'e Store,
-        mounting: Mounting<'e>,
-        fetcher: Fetcher<'e>,
-    ) -> Layers<'e> {
+    pub(crate) fn new(store: &'e Store, mounting: Mounting<'e>, fetcher: Fetcher) -> Layers<'e> {
         Layers {
             store,
             mounting,
@@ -121,9 +118,7 @@ impl<'e> Layers<'e> {
             .origin(id)
             .map_err(StepError::failed(format!("look up layer {id}")))?;
         let (Some(origin), Some(diff_id)) = (origin, id.diff_id()) else {
-            return Err(StepError::refused(format!(
-                "layer {id} is not in the store any more: build again"
-            )));
+            return Err(gone(id));
         };
         let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(RemoteLayer {
@@ -153,11 +148,7 @@ impl<'e> Layers<'e> {
     }
 
     fn get(&self, id: LayerId) -> Result<Layer, StepError> {
-        self.find(id)?.ok_or_else(|| {
-            StepError::refused(format!(
-                "layer {id} is not in the store any more: build again"
-            ))
-        })
+        self.find(id)?.ok_or_else(|| gone(id))
     }
 
     /// The tree of a chain, to be read in user space.
@@ -166,6 +157,50 @@ impl<'e> Layers<'e> {
             [] => Ok(Arc::new(EmptyTree)),
             layers => Ok(self.stack(layers)?),
         }
+    }
+
+    /// As [`Layers::view`], and layers that are not here are brought in when something is looked
+    /// for in them: the upper ones first, and none below the one that has it.
+    pub(crate) fn lazy_view(
+        &self,
+        layers: &[LayerId],
+        room: &Arc<Room>,
+    ) -> Result<Arc<dyn View>, StepError> {
+        if self.present(layers)? {
+            return self.view(layers);
+        }
+        let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = stacks.get(layers) {
+            return Ok(known.clone());
+        }
+        let bring = self.bring(layers, room)?;
+        let stack = Arc::new(Stack::lazy(layers.len(), bring));
+        stacks.insert(layers.to_vec(), stack.clone());
+        Ok(stack)
+    }
+
+    /// Brings in layers of a chain by their positions from the top.
+    fn bring(&self, layers: &[LayerId], room: &Arc<Room>) -> Result<Bring, StepError> {
+        let mut chain = Vec::with_capacity(layers.len());
+        for &id in layers.iter().rev() {
+            let missing = self.find(id)?.is_none();
+            chain.push((id, missing.then(|| self.remote(id)).transpose()?));
+        }
+        let (store, fetcher, room) = (self.store.clone(), self.fetcher.clone(), room.clone());
+        let userxattr = self.mounting.userxattr;
+        Ok(Box::new(move |range| {
+            let wanted = &chain[range];
+            let missing = wanted.iter().filter_map(|(_, remote)| remote.clone());
+            let missing: Vec<RemoteLayer> = missing.collect();
+            let there = |&(id, _): &(LayerId, _)| {
+                let layer = store.layer(id);
+                let layer = layer.map_err(StepError::failed(format!("look up layer {id}")))?;
+                layer.map_or_else(|| Err(gone(id)), |layer| Ok(tree(&layer, userxattr)))
+            };
+            let brought = room.retried(|| fetcher.fetch(&store, &missing));
+            let trees = brought.and_then(|()| wanted.iter().map(there).collect());
+            trees.map_err(std::io::Error::other)
+        }))
     }
 
     fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
@@ -477,6 +512,12 @@ impl<W: Write> Write for UntilCancelled<'_, W> {
 /// Whether a layer came with an image: its bytes are not ours to change.
 fn is_foreign(id: LayerId) -> bool {
     id.diff_id().is_some()
+}
+
+fn gone(id: LayerId) -> StepError {
+    StepError::refused(format!(
+        "layer {id} is not in the store any more: build again"
+    ))
 }
 
 fn tree(layer: &Layer, userxattr: bool) -> Tree {

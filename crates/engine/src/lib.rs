@@ -46,7 +46,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use distribution::{ClientOptions, Credentials, DockerConfig, RegistryConfig};
@@ -113,14 +113,14 @@ pub struct RegistryOptions {
 /// A store and the ways in and out of it.
 pub struct Engine {
     store: Store,
-    net: Net,
+    net: Arc<Net>,
     helper: runtime::Helper,
     standing: Standing,
     /// Asked for when first needed: the kernel takes a millisecond to say.
     erofs: OnceLock<sys::mount::ErofsSupport>,
     temporary: bool,
     /// The limits of the store.
-    room: room::Room,
+    room: Arc<room::Room>,
 }
 
 impl Engine {
@@ -133,7 +133,7 @@ impl Engine {
         let store =
             Store::open(&options.root).map_err(|error| BuildError::store(attempt(), error))?;
         let credentials = credentials(&options)?;
-        let net = Net::new(client_options(options.registries, credentials));
+        let net = Arc::new(Net::new(client_options(options.registries, credentials)));
         let standing = options.standpoint.standing;
         let erofs = OnceLock::new();
         if options.directories {
@@ -141,7 +141,11 @@ impl Engine {
         }
         let helper = runtime::Helper::current();
         Ok(Engine {
-            room: room::Room::new(store.clone(), options.max_size, options.min_free),
+            room: Arc::new(room::Room::new(
+                store.clone(),
+                options.max_size,
+                options.min_free,
+            )),
             store,
             net,
             helper,

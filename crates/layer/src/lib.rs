@@ -50,7 +50,7 @@ pub use pack::{PackError, Packed, pack, pack_indexed};
 pub use root::{PathError, Root};
 pub use scan::{Digests, Directory, Name};
 pub use spool::Scratch;
-pub use stack::Stack;
+pub use stack::{Bring, Stack};
 pub use stat_index::StatIndex;
 pub use times::Times;
 pub use tree::Tree;

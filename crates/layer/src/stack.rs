@@ -4,6 +4,10 @@
 //! skipped; a whiteout, or anything that is no directory, ends the search; an opaque directory is
 //! the last that takes part. Everything else is what the topmost layer that has the name says.
 //! No layer redirects or holds metadata only; kiln mounts overlays without either.
+//!
+//! Layers that are not here yet are brought in from the top down, and no further than the answer
+//! takes: a file asks for no layer below the one that has it, the names in a directory for all
+//! layers unless one of them hides those below.
 
 use crate::root::PathError;
 use crate::tree::{Found, LayerName, OpenTree, Place, Tree};
@@ -11,8 +15,10 @@ use crate::{Content, ContentDigest, Kind, Node, RelPath, View};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use sys::Errno;
 
 /// Directories whose layers are remembered; enough for the trees of a distribution.
@@ -21,12 +27,26 @@ const REMEMBERED: usize = 1 << 16;
 /// Bytes read at a time.
 const BUFFER: u64 = 128 * 1024;
 
+/// Brings in layers of a stack by their positions, the topmost of all being 0: their trees, in
+/// that order.
+pub type Bring = Box<dyn Fn(Range<usize>) -> io::Result<Vec<Tree>> + Send + Sync>;
+
 /// The merged view of a chain of layers.
-#[derive(Debug)]
 pub struct Stack {
     /// Topmost first.
-    layers: Vec<OpenTree>,
-    directories: RwLock<HashMap<RelPath, Option<Arc<Merged>>>>,
+    layers: Vec<OnceLock<Opened>>,
+    /// How many of them are open.
+    opened: AtomicUsize,
+    bring: Option<Bring>,
+    bringing: Mutex<()>,
+    directories: RwLock<HashMap<RelPath, Known>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    tree: OpenTree,
+    root: Place,
+    opaque: bool,
 }
 
 /// The layers that take part in one directory, topmost first.
@@ -38,117 +58,227 @@ struct Part {
     place: Place,
 }
 
+/// What is known of a directory.
+#[derive(Clone, Debug)]
+struct Known {
+    /// The layers that take part in it; `None` when it is no directory.
+    parts: Option<Arc<Merged>>,
+    /// How many layers were asked. [`ALL`] when those below cannot change anything.
+    asked: usize,
+}
+
+const ALL: usize = usize::MAX;
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack")
+            .field("layers", &self.layers)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Stack {
     /// Opens `layers`, the bottom one first. Those below a layer whose root is opaque are left out.
     ///
     /// # Errors
     /// When there is no layer, or one cannot be opened.
     pub fn open(layers: &[Tree]) -> io::Result<Stack> {
+        if layers.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut opened = Vec::with_capacity(layers.len());
-        let mut root = Vec::with_capacity(layers.len());
         for tree in layers.iter().rev() {
-            let tree = OpenTree::open(tree)?;
-            let (place, opaque) = tree.root()?;
-            root.push(Part {
-                layer: opened.len(),
-                place,
-            });
-            opened.push(tree);
+            let layer = Opened::open(tree)?;
+            let opaque = layer.opaque;
+            opened.push(OnceLock::from(layer));
             if opaque {
                 break;
             }
         }
-        if opened.is_empty() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let root = Some(Arc::from(root));
         Ok(Stack {
+            opened: AtomicUsize::new(opened.len()),
             layers: opened,
-            directories: RwLock::new(HashMap::from([(RelPath::root(), root)])),
+            bring: None,
+            bringing: Mutex::default(),
+            directories: RwLock::default(),
         })
     }
 
-    /// The layers that take part in the directory at `path`; `None` when it is no directory.
-    fn directory(&self, path: &RelPath) -> io::Result<Option<Arc<Merged>>> {
+    /// A stack of `count` layers that are brought in when they are needed.
+    pub fn lazy(count: usize, bring: Bring) -> Stack {
+        Stack {
+            layers: std::iter::repeat_with(OnceLock::new).take(count).collect(),
+            opened: AtomicUsize::new(0),
+            bring: Some(bring),
+            bringing: Mutex::default(),
+            directories: RwLock::default(),
+        }
+    }
+
+    /// Brings in what is missing of the first `count` layers, all of it at once.
+    fn reach(&self, count: usize) -> io::Result<()> {
+        let _bringing = self.bringing.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = self.opened.load(Ordering::Acquire);
+        let Some(bring) = self.bring.as_ref().filter(|_| opened < count) else {
+            return Ok(());
+        };
+        let trees = bring(opened..count)?;
+        for (layer, tree) in self.layers[opened..count].iter().zip(&trees) {
+            // One that was opened before another failed to stays as it is.
+            let tree = Opened::open(tree)?;
+            layer.get_or_init(|| tree);
+        }
+        self.opened.store(count, Ordering::Release);
+        Ok(())
+    }
+
+    fn tree(&self, part: Part) -> &OpenTree {
+        let opened = self.layers[part.layer].get();
+        &opened.expect("a part is of a layer that is open").tree
+    }
+
+    /// What the first `count` layers say of the root.
+    fn root(&self, count: usize) -> Known {
+        let mut parts = Vec::with_capacity(count);
+        let mut asked = if count == self.layers.len() {
+            ALL
+        } else {
+            count
+        };
+        let open = self.layers[..count].iter().map_while(OnceLock::get);
+        for (layer, opened) in open.enumerate() {
+            let place = opened.root;
+            parts.push(Part { layer, place });
+            if opened.opaque {
+                asked = ALL;
+                break;
+            }
+        }
+        let parts = (!parts.is_empty()).then(|| Arc::from(parts));
+        Known { parts, asked }
+    }
+
+    /// The layers that take part in the directory at `path`, all of them.
+    fn whole_directory(&self, path: &RelPath) -> io::Result<Option<Arc<Merged>>> {
+        loop {
+            let known = self.directory(path, self.opened.load(Ordering::Acquire))?;
+            if known.asked == ALL {
+                return Ok(known.parts);
+            }
+            self.reach(self.layers.len())?;
+        }
+    }
+
+    /// What the first `count` layers say of the directory at `path`.
+    fn directory(&self, path: &RelPath, count: usize) -> io::Result<Known> {
         // Up to the nearest directory that is known, then down again. Not recursive: a path may
         // be as deep as it likes.
         let mut unknown = Vec::new();
         let mut at = path.clone();
         let mut merged = loop {
-            let known = self
+            let directories = self
                 .directories
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            if let Some(found) = known.get(&at) {
+            if let Some(found) = directories.get(&at).filter(|known| known.asked >= count) {
                 break found.clone();
             }
-            drop(known);
-            let parent = at.parent();
-            unknown.push(at);
-            match parent {
-                Some(parent) => at = parent,
-                None => break None,
+            drop(directories);
+            match at.parent() {
+                Some(parent) => unknown.push(std::mem::replace(&mut at, parent)),
+                None => {
+                    let root = self.root(count);
+                    self.remember(at, &root);
+                    break root;
+                }
             }
         };
         while let Some(path) = unknown.pop() {
-            merged = match merged {
-                Some(parent) => self.merge(&parent, &path)?,
-                None => None,
+            merged = match &merged.parts {
+                Some(parent) => self.merge(parent, merged.asked, &path)?,
+                None => merged,
             };
-            let mut known = self
-                .directories
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= REMEMBERED {
-                known.retain(|path, _| path.is_root());
-            }
-            known.insert(path, merged.clone());
+            self.remember(path, &merged);
         }
         Ok(merged)
     }
 
+    fn remember(&self, path: RelPath, known: &Known) {
+        let mut directories = self
+            .directories
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if directories.len() >= REMEMBERED {
+            directories.retain(|path, _| path.is_root());
+        }
+        directories.insert(path, known.clone());
+    }
+
     /// The layers that take part in the directory at `path`, given those of its parent.
-    fn merge(&self, parent: &Merged, path: &RelPath) -> io::Result<Option<Arc<Merged>>> {
+    fn merge(&self, parent: &Merged, asked: usize, path: &RelPath) -> io::Result<Known> {
         let mut parts = Vec::new();
-        for part in parent {
-            match self.layers[part.layer].find(part.place, path)? {
+        let mut asked = asked;
+        for &part in parent {
+            match self.tree(part).find(part.place, path)? {
                 None => {}
-                Some(Found::Whiteout | Found::Other(_)) => break,
+                Some(Found::Whiteout | Found::Other(_)) => {
+                    asked = ALL;
+                    break;
+                }
                 Some(Found::Directory { place, opaque }) => {
-                    parts.push(Part {
-                        layer: part.layer,
-                        place,
-                    });
+                    let layer = part.layer;
+                    parts.push(Part { layer, place });
                     if opaque {
+                        asked = ALL;
                         break;
                     }
                 }
             }
         }
-        Ok((!parts.is_empty()).then(|| Arc::from(parts)))
+        let parts = (!parts.is_empty()).then(|| Arc::from(parts));
+        Ok(Known { parts, asked })
     }
 
     /// What the topmost layer that has `path` says of it.
     fn top(&self, path: &RelPath) -> io::Result<Option<Part>> {
+        loop {
+            let count = self.opened.load(Ordering::Acquire);
+            let (found, asked) = self.top_of(path, count)?;
+            if found.is_some() || asked == ALL {
+                return Ok(found);
+            }
+            self.reach(count + 1)?;
+        }
+    }
+
+    /// The same of the first `count` layers, and how many of them it took to say so.
+    fn top_of(&self, path: &RelPath, count: usize) -> io::Result<(Option<Part>, usize)> {
         let Some(parent) = path.parent() else {
-            let root = self.directory(path)?;
-            return Ok(root.and_then(|root| root.first().copied()));
+            let root = self.directory(path, count)?;
+            return Ok((
+                root.parts.and_then(|root| root.first().copied()),
+                root.asked,
+            ));
         };
-        let Some(parent) = self.directory(&parent)? else {
-            return Ok(None);
-        };
-        for part in parent.iter() {
-            let place = match self.layers[part.layer].find(part.place, path)? {
+        let Known { parts, asked } = self.directory(&parent, count)?;
+        for &part in parts.iter().flat_map(|parts| parts.iter()) {
+            let place = match self.tree(part).find(part.place, path)? {
                 None => continue,
-                Some(Found::Whiteout) => return Ok(None),
+                Some(Found::Whiteout) => return Ok((None, ALL)),
                 Some(Found::Directory { place, .. } | Found::Other(place)) => place,
             };
-            return Ok(Some(Part {
-                layer: part.layer,
-                place,
-            }));
+            let layer = part.layer;
+            return Ok((Some(Part { layer, place }), ALL));
         }
-        Ok(None)
+        Ok((None, asked))
+    }
+}
+
+impl Opened {
+    fn open(tree: &Tree) -> io::Result<Opened> {
+        let tree = OpenTree::open(tree)?;
+        let (root, opaque) = tree.root()?;
+        Ok(Opened { tree, root, opaque })
     }
 }
 
@@ -157,13 +287,12 @@ impl View for Stack {
         let Some(part) = self.top(path)? else {
             return Ok(None);
         };
-        let layer = part.layer;
-        let node = self.layers[layer].node(layer as u64, path, part.place)?;
+        let node = self.tree(part).node(part.layer as u64, path, part.place)?;
         Ok(Some(node))
     }
 
     fn read_dir(&self, path: &RelPath) -> io::Result<Vec<Vec<u8>>> {
-        let Some(merged) = self.directory(path)? else {
+        let Some(merged) = self.whole_directory(path)? else {
             let errno = match self.top(path)? {
                 Some(_) => Errno::NOTDIR,
                 None => Errno::NOENT,
@@ -171,8 +300,8 @@ impl View for Stack {
             return Err(PathError::new("read directory", path, errno).into());
         };
         let mut names: Vec<LayerName> = Vec::new();
-        for part in merged.iter() {
-            let lower = self.layers[part.layer].names(part.place, path)?;
+        for &part in merged.iter() {
+            let lower = self.tree(part).names(part.place, path)?;
             names = match names.is_empty() {
                 true => lower,
                 false => over(names, lower),
@@ -184,7 +313,7 @@ impl View for Stack {
 
     fn open(&self, path: &RelPath) -> io::Result<Content> {
         match self.top(path)? {
-            Some(part) => self.layers[part.layer].content(path, part.place),
+            Some(part) => self.tree(part).content(path, part.place),
             None => Err(PathError::new("open", path, Errno::NOENT).into()),
         }
     }

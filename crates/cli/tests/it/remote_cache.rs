@@ -322,19 +322,46 @@ fn a_fresh_machine_asks_for_no_more_than_it_needs() {
             "{asked:?}"
         );
     }
+    let check = |project: &Project, flags: &[&str], blobs_of| {
+        check(&registry, project, &place, flags, blobs_of);
+    };
+    let naming = &["-t", "image"][..];
     let fresh = machine(&base);
     // The document of the cache, and the config of the base image: no layer.
-    check(&registry, &fresh, &place, &["-t", "image"], [1, 1]);
-    check(&registry, &fresh, &place, &["-t", "image"], [0, 0]);
-    // A copy out of a stage reads that stage: its two layers and the base's three. The document
-    // says again that the copy itself is not there.
-    let file = format!(
+    check(&fresh, naming, [1, 1]);
+    check(&fresh, naming, [0, 0]);
+    // A file out of a stage is looked for from the top down: it is in the uppermost layer.
+    let stage = format!(
         "FROM {base} AS build\nCOPY in /in\nRUN mkdir /out && wc -c < /in > /out/size\n\
-         FROM scratch\nCOPY --from=build /out/size /\n"
+         FROM scratch\nCOPY --from=build"
     );
-    fresh.write("Dockerfile", file);
-    check(&registry, &fresh, &place, &["-o", "out"], [3, 3]);
+    let fresh = machine(&base);
+    fresh.write("Dockerfile", format!("{stage} /out/size /\n"));
+    check(&fresh, &["-o", "out"], [2, 1]);
     assert_eq!(fs::read_to_string(fresh.path("out/size")).unwrap(), "4\n");
+    // The one below that has this one. The document says again that the copy is not there.
+    fresh.write("Dockerfile", format!("{stage} /in /\n"));
+    check(&fresh, &["-o", "out"], [2, 0]);
+    // A directory may have more in the layers below, which are looked into as well.
+    let fresh = machine(&base);
+    fresh.write("Dockerfile", format!("{stage} /out /\n"));
+    check(&fresh, &["-o", "out"], [3, 4]);
+    // Another last step runs on all that is below it.
+    let fresh = machine(&base);
+    let file = APP.replace("{base}", &base);
+    fresh.write(
+        "Dockerfile",
+        file.replace("cp /out/size /copy", "cp /out/size /other"),
+    );
+    check(&fresh, naming, [2, 4]);
+    // Another stage: its base, and that of the stage it is copied to, which are the same here.
+    let fresh = machine(&base);
+    fresh.write("in", "12345");
+    check(&fresh, naming, [1, 4]);
+    // The same output of another stage: the copy hits, and the last step is not even looked at.
+    let fresh = machine(&base);
+    fresh.write("in", "4321");
+    check(&fresh, naming, [1, 4]);
 }
 
 #[test]

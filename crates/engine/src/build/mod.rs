@@ -96,7 +96,7 @@ impl Engine {
             prepared: &prepared,
         };
         let fetcher = Fetcher {
-            net: &self.net,
+            net: self.net.clone(),
             events: events.clone(),
             cancel: cancel.clone(),
         };

@@ -39,7 +39,7 @@ pub(crate) struct Session<'e> {
     pub(crate) contexts: &'e Contexts,
     pub(crate) events: Events,
     pub(crate) cancel: Cancel,
-    pub(crate) room: &'e Room,
+    pub(crate) room: &'e Arc<Room>,
     /// How many steps run at once.
     pub(crate) jobs: usize,
     /// When the build began.
@@ -80,7 +80,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) project: String,
     pub(crate) times: Times,
     pub(crate) remote: RemoteCaches<'e>,
-    pub(crate) room: &'e Room,
+    pub(crate) room: &'e Arc<Room>,
     pub(crate) exports: Option<&'e Exports<'e>>,
     /// The vertices that are images.
     pub(crate) targets: &'e [VertexIndex],
@@ -246,14 +246,11 @@ impl<'e> Session<'e> {
         explain::why_missed(self, index, key, parts)
     }
 
-    /// The tree that a result is.
+    /// The tree that a result is. Layers that are not here come when something is read of them.
     pub(crate) fn view(&self, handle: &Handle) -> Result<Arc<dyn View>, StepError> {
         match handle {
             Handle::Context(tree) => Ok(tree.view.clone()),
-            Handle::Layers(layers) => {
-                self.ensure(layers)?;
-                self.layers.view(layers)
-            }
+            Handle::Layers(layers) => self.layers.lazy_view(layers, self.room),
         }
     }
 

@@ -3,9 +3,12 @@
 use crate::kernel::{assert_same, mount_overlay, mount_packed};
 use crate::trees::{Layer, layer, write_directory, write_packed};
 use layer::xattr::Marks;
-use layer::{Stack, Tree};
+use layer::{RelPath, Stack, Tree, View};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -57,5 +60,58 @@ fn check(layers: &[(&Layer, bool)], marks: Marks) {
     let stack = Stack::open(&trees).unwrap();
     if let Some(overlay) = mount_overlay(&lowers, marks == Marks::User) {
         assert_same(&stack, &overlay.view());
+        let bring = move |wanted: Range<usize>| {
+            let from_the_top = trees.iter().rev().cloned().collect::<Vec<_>>();
+            Ok(from_the_top[wanted].to_vec())
+        };
+        let lazy = Stack::lazy(layers.len(), Box::new(bring));
+        assert_same(&lazy, &overlay.view());
     }
+}
+
+/// How many layers of three it takes to answer.
+#[test]
+fn no_more_layers_are_brought_than_the_answer_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = [
+        ("bottom", ["a/x", "a/y", "low"]),
+        ("middle", ["b/z", "b/w", "mid"]),
+        ("top", ["a/x", "c/v", "a/top"]),
+    ];
+    for (layer, paths) in files {
+        for path in paths {
+            let path = directory.path().join(layer).join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, layer).unwrap();
+        }
+    }
+    let check = |path: &str, is_there: bool, names: bool, expected: usize| {
+        let brought = Arc::new(AtomicUsize::new(0));
+        let (count, root) = (brought.clone(), directory.path().to_owned());
+        let bring = move |wanted: Range<usize>| {
+            count.fetch_add(wanted.len(), Ordering::Relaxed);
+            let tree = |layer: &&str| Tree::Dir {
+                path: root.join(layer),
+                marks: Marks::Trusted,
+            };
+            Ok(["top", "middle", "bottom"][wanted]
+                .iter()
+                .map(tree)
+                .collect())
+        };
+        let stack = Stack::lazy(3, Box::new(bring));
+        let path = RelPath::new(path.as_bytes()).unwrap();
+        assert_eq!(stack.lookup(&path).unwrap().is_some(), is_there);
+        if names {
+            stack.read_dir(&path).unwrap();
+        }
+        assert_eq!(brought.load(Ordering::Relaxed), expected, "{path:?}");
+    };
+    check("a/x", true, false, 1);
+    check("a", true, false, 1);
+    check("b/z", true, false, 2);
+    check("a/y", true, false, 3);
+    check("nowhere", false, false, 3);
+    check("a/x/below", false, false, 1);
+    check("c", true, true, 3);
 }
