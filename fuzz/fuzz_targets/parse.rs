@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(file.source.slice(node.keyword.span), node.keyword.value);
         if let InstructionKind::OnBuild(on_build) = &node.value
             && file.escape == Escape::Backslash
-            && on_build.instruction.is_none()
+            && on_build.instruction.is_err()
         {
             assert!(parse_trigger(&on_build.trigger).instruction.is_none());
         }

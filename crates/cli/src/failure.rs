@@ -191,7 +191,7 @@ fn cause_advice(error: &(dyn Error + 'static)) -> Option<String> {
         ),
         (
             "onnection refused",
-            "is the registry running, and is its address right? a mirror is set in the configuration file",
+            "is the server running, and is its address right? a mirror of a registry is set in the configuration file",
         ),
         (
             "dns error",

@@ -395,7 +395,7 @@ impl Run {
         };
         if command.text() == first.marker.text() {
             let body = first.content();
-            if first.body.value.starts_with("#!") {
+            if body.starts_with("#!") {
                 return RunScript::Executable {
                     name: first.name.clone(),
                     body,

@@ -159,8 +159,10 @@ impl LineIndex {
 /// Leads from offsets in a logical line (continuations joined, comments removed) to the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SourceMap {
-    /// Pieces in order; a piece reaches up to the next one's `logical`.
-    pieces: Vec<Piece>,
+    /// A piece reaches up to the next one's `logical`. Most lines have only this one.
+    first: Option<Piece>,
+    /// The others, in order.
+    rest: Vec<Piece>,
 }
 
 /// A stretch that is contiguous both in the logical line and in the file.
@@ -173,17 +175,20 @@ struct Piece {
 impl SourceMap {
     /// Adds the stretch that starts at `logical` of the line and at `file` of the file.
     pub(crate) fn push(&mut self, logical: usize, file: usize) {
-        self.pieces.push(Piece { logical, file });
+        let piece = Piece { logical, file };
+        match self.first {
+            None => self.first = Some(piece),
+            Some(_) => self.rest.push(piece),
+        }
     }
 
     /// Returns the file offset of the byte at `logical`.
     pub(crate) fn offset(&self, logical: usize) -> usize {
-        let next = self
-            .pieces
-            .partition_point(|piece| piece.logical <= logical);
-        match next.checked_sub(1).map(|at| self.pieces[at]) {
-            Some(piece) => piece.file + (logical - piece.logical),
-            None => logical,
+        let next = self.rest.partition_point(|piece| piece.logical <= logical);
+        let last = next.checked_sub(1).map(|at| self.rest[at]);
+        match last.or(self.first) {
+            Some(piece) if piece.logical <= logical => piece.file + (logical - piece.logical),
+            _ => logical,
         }
     }
 

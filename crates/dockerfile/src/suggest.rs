@@ -1,10 +1,17 @@
 //! "Did you mean": the nearest of the names that would have been right.
 
+/// Longest name, in characters, that is compared with others: nobody mistypes a longer one, and
+/// the comparison takes the product of both lengths.
+const MAX_NAME: usize = 128;
+
 /// Returns the candidate nearest to `name` by edit distance, ignoring case, if it is near
 /// enough to be meant: at most a third of the longer name's characters, and at least one, differ,
 /// and not all. Of equally near candidates the first wins. A candidate equal to `name` up to case counts.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = name.chars().flat_map(char::to_lowercase).collect();
+    if wanted.len() > MAX_NAME {
+        return None;
+    }
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let other: Vec<char> = candidate.chars().flat_map(char::to_lowercase).collect();
@@ -50,7 +57,7 @@ fn edit_distance(left: &[char], right: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{MAX_NAME, nearest};
 
     #[track_caller]
     fn check(name: &str, candidates: &[&str], expected: Option<&str>) {
@@ -67,5 +74,8 @@ mod tests {
         check("INCLUDE", &keywords, None);
         check("", &keywords, None);
         check("RUN", &["RUN"], None);
+        let long = "x".repeat(MAX_NAME);
+        check(&long, &[&format!("{long}y")], Some(&format!("{long}y")));
+        check(&format!("{long}y"), &[&long], None);
     }
 }

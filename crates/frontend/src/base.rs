@@ -17,6 +17,7 @@ use crate::path::clean_absolute;
 use crate::plan::Base;
 use crate::reach::{Reach, stage_triggers};
 use crate::request::{Context, NoCache};
+use crate::scope::{TRIGGER, did_you_mean};
 use crate::stage::{StageLowering, StageOutput, State};
 
 /// Images that a mistyped name may mean.
@@ -47,6 +48,7 @@ pub(crate) fn lower_stage(lowerer: &mut Lowerer<'_>, index: usize, reach: &Reach
     };
     let triggers = image_triggers.iter().map(|trigger| &trigger.instruction);
     let all = triggers.chain(inherited.iter().copied()).chain(own);
+    let instructions = all.clone().count();
     let from_image = usize::from(matches!(base, Base::External(_) | Base::Replaced(_)));
     let steps = from_image
         + all
@@ -55,8 +57,8 @@ pub(crate) fn lower_stage(lowerer: &mut Lowerer<'_>, index: usize, reach: &Reach
     let mut lowering = StageLowering {
         index,
         state: empty_state(lowerer.request.target_platform().clone()),
-        changes: Vec::new(),
-        history: Vec::new(),
+        changes: Vec::with_capacity(instructions),
+        history: Vec::with_capacity(instructions),
         cmd_set: false,
         steps,
         step: 0,
@@ -66,6 +68,11 @@ pub(crate) fn lower_stage(lowerer: &mut Lowerer<'_>, index: usize, reach: &Reach
         lowerer,
     };
     let (parent, base) = lowering.start(&base);
+    let fired = TRIGGER * (inherited.len() + image_triggers.len());
+    let from = stage.from.value.image.span();
+    if let Err(error) = lowering.lowerer.budget.spend(fired, from) {
+        lowering.report(error);
+    }
     lowering.in_onbuild = true;
     for trigger in image_triggers {
         lowering.trigger = Some((trigger.text.clone(), stage.from.value.image.span()));
@@ -250,7 +257,7 @@ impl Lowerer<'_> {
     /// The answer to a need of stage `user`. There is no error when nobody asked yet: then
     /// something else is wrong with the file, and it is lowered only to find out what else.
     pub(crate) fn image(
-        &self,
+        &mut self,
         need: &Need,
         span: Span,
         user: usize,
@@ -261,16 +268,13 @@ impl Lowerer<'_> {
         };
         let written = self.file.source.slice(span);
         let written = written.split([':', '@']).next().unwrap_or_default();
-        let names = self
-            .plan
-            .stage_names(user)
-            .into_iter()
-            .chain(COMMON_IMAGES.iter().copied());
-        let near = dockerfile::nearest(written, names);
-        let help = near.map(|near| format!("did you mean `{near}`?"));
+        let help = self.budget.may_suggest().then(|| {
+            let stages = self.plan.stage_names(user);
+            did_you_mean(written, stages.chain(COMMON_IMAGES.iter().copied()))
+        });
         let error = Diagnostic::error("resolve-image", span, format!("cannot resolve {need}"))
             .with_note(cause.message.clone())
-            .with_help_if(help.or_else(|| cause.help.clone()));
+            .with_help_if(help.flatten().or_else(|| cause.help.clone()));
         Err(Some(error))
     }
 

@@ -7,7 +7,7 @@ use dockerfile::{Diagnostic, Word};
 
 use crate::gofmt;
 use crate::image::ConfigChange;
-use crate::scope::{Variables, expand_error};
+use crate::scope::Variables;
 use crate::stage::StageLowering;
 
 /// Most ports that one file may expose, all instructions together: four times all there are. The
@@ -20,12 +20,15 @@ impl StageLowering<'_, '_> {
         for word in words {
             let escape = self.lowerer.file.escape;
             let expanded = word.expand_words(&Variables(&self.state.env), escape);
-            let expanded = expanded.map_err(|error| expand_error(&error))?;
+            let expanded = expanded.map_err(|error| self.lowerer.budget.failed(&error))?;
+            self.lowerer.budget.spend(expanded.steps, word.span())?;
             self.check_uses(&expanded.uses);
             let mut odd = Vec::new();
             for spec in &expanded.words {
-                let list = parse(spec)
-                    .map_err(|message| Diagnostic::error("port", word.span(), message))?;
+                let list = parse(spec).map_err(|message| {
+                    Diagnostic::error("port", word.span(), message)
+                        .with_help("write `80`, `8000-8010` or `53/udp`, with numbers up to 65535")
+                })?;
                 // A variable may hold any number of ports; one of each kind is enough.
                 for finding in check(spec, word) {
                     if !odd.contains(&finding.code) {

@@ -5,6 +5,7 @@ use graph::{ImageOrigin, Source};
 use oci::Platform;
 
 use crate::known::Need;
+use crate::plan::list;
 use crate::request::{Context, LowerRequest};
 
 /// What a name outside the file means.
@@ -77,10 +78,14 @@ pub(crate) fn context(key: &str, platform: Option<&Platform>, request: &LowerReq
 }
 
 /// The error of a name that is neither a stage nor a possible image.
-pub(crate) fn bad_name(error: &oci::ReferenceError, span: Span, stages: Vec<&str>) -> Diagnostic {
+pub(crate) fn bad_name<'a>(
+    error: &oci::ReferenceError,
+    span: Span,
+    stages: impl DoubleEndedIterator<Item = &'a str>,
+) -> Diagnostic {
     let error = Diagnostic::error("image-name", span, error.to_string());
-    match stages.is_empty() {
-        true => error,
-        false => error.with_note(format!("stages defined before: {}", stages.join(", "))),
+    match list(stages) {
+        Some(stages) => error.with_note(format!("stages defined before: {stages}")),
+        None => error,
     }
 }

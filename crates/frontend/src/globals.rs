@@ -13,7 +13,7 @@ use crate::plan::of_the_request;
 use crate::reach::Reach;
 use crate::request::LowerRequest;
 use crate::run::PROXIES;
-use crate::scope::{Variables, did_you_mean, expand_error};
+use crate::scope::{Budget, did_you_mean};
 
 /// The global scope.
 pub(crate) struct Globals {
@@ -33,12 +33,13 @@ pub(crate) struct GlobalArg {
 pub(crate) fn evaluate(
     file: &Dockerfile,
     request: &LowerRequest,
+    budget: &mut Budget,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Globals {
     check_defaults(file, request, diagnostics);
     let mut env = automatic(request);
     let mut declared = BTreeMap::new();
-    diagnostics.extend(declare(file, Some(request), &mut env));
+    diagnostics.extend(declare(file, Some(request), &mut env, budget));
     for node in &file.global_args {
         for declaration in &node.value.declarations {
             let name = declaration.name.text();
@@ -58,6 +59,7 @@ fn declare(
     file: &Dockerfile,
     request: Option<&LowerRequest>,
     env: &mut Environment,
+    budget: &mut Budget,
 ) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     let nodes = file.global_args.iter();
@@ -66,10 +68,13 @@ fn declare(
         if let Some(value) = request.and_then(|request| request.build_arg(name)) {
             env.set(name, value);
         } else if let Some(default) = &declaration.default {
-            match default.expand(&Variables(env), file.escape) {
+            match budget.expand(default, env, file.escape) {
                 Ok(expanded) => env.set(name, &expanded.text),
-                Err(error) => errors.push(expand_error(&error)),
+                Err(error) => errors.push(error),
             }
+        }
+        if budget.is_exhausted() {
+            break;
         }
     }
     errors
@@ -159,12 +164,13 @@ fn is_predefined(name: &str, request: &LowerRequest) -> bool {
 /// arguments to pass (`InvalidDefaultArgInFrom`).
 fn check_defaults(file: &Dockerfile, request: &LowerRequest, diagnostics: &mut Vec<Diagnostic>) {
     let mut env = automatic(request);
-    if !declare(file, None, &mut env).is_empty() {
+    let mut budget = Budget::new();
+    if !declare(file, None, &mut env, &mut budget).is_empty() {
         return;
     }
     for stage in &file.stages {
         let image = &stage.from.value.image;
-        let Ok(expanded) = image.expand(&Variables(&env), file.escape) else {
+        let Ok(expanded) = budget.expand(image, &env, file.escape) else {
             return;
         };
         if expanded.uses.is_empty() || expanded.text.parse::<Reference>().is_ok() {

@@ -51,7 +51,10 @@ pub(crate) fn template(
         for change in stage.changes {
             fold.apply(change);
         }
-        history.extend(stage.history);
+        match history.is_empty() {
+            true => history = stage.history,
+            false => history.extend(stage.history),
+        }
     }
     let Fold {
         mut config, author, ..

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dockerfile::ast::Instruction;
 use dockerfile::ignore::IgnoreFile;
 use dockerfile::{Diagnostic, Dockerfile, Span};
-use graph::{Builder, Edge, FileId};
+use graph::{Builder, Edge, Environment, FileId};
 
 use crate::error::LowerError;
 use crate::globals::{self, Globals};
@@ -19,10 +19,9 @@ use crate::outline::OutlineArg;
 use crate::plan::{self, Plan};
 use crate::reach::{Reach, reach};
 use crate::request::{Context, LowerRequest};
+use crate::run::proxies;
+use crate::scope::Budget;
 use crate::stage::StageOutput;
-
-/// Most findings that get a search for the nearest name; the search costs a pass over all names.
-const MAX_SUGGESTIONS: usize = 50;
 
 /// Lowers a parsed file to a graph and an image config, for one platform.
 ///
@@ -41,8 +40,10 @@ pub fn lower(
     known: &Known,
 ) -> Result<Lowering, LowerError> {
     let mut diagnostics = Vec::new();
-    let globals = globals::evaluate(file, request, &mut diagnostics);
-    let Some(plan) = plan::plan(file, request, &globals, &mut diagnostics) else {
+    let mut budget = Budget::new();
+    let globals = globals::evaluate(file, request, &mut budget, &mut diagnostics);
+    let plan = plan::plan(file, request, &globals, &mut budget, &mut diagnostics);
+    let Some(plan) = plan else {
         return Err(failure(file, diagnostics));
     };
     let reach = reach(&plan, request, known, &mut diagnostics);
@@ -52,7 +53,9 @@ pub fn lower(
     if asks && !reach.needs.is_empty() {
         return Ok(Lowering::Needs(reach.needs));
     }
-    let mut lowerer = Lowerer::new(file, request, known, globals, plan, diagnostics);
+    let mut lowerer = Lowerer::new(file, request, known, globals, plan);
+    lowerer.budget = budget;
+    lowerer.diagnostics = diagnostics;
     lowerer.lower_stages(&reach);
     lowerer.finish(&reach)
 }
@@ -79,6 +82,9 @@ pub(crate) struct Lowerer<'a> {
     pub(crate) globals: Globals,
     pub(crate) plan: Plan<'a>,
     pub(crate) builder: Builder,
+    pub(crate) budget: Budget,
+    /// Proxies of the request, which every `RUN` gets.
+    pub(crate) proxies: Environment,
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// By stage; those that are lowered.
     pub(crate) outputs: Vec<Option<StageOutput>>,
@@ -94,7 +100,6 @@ pub(crate) struct Lowerer<'a> {
     /// Ports exposed so far, by all stages.
     pub(crate) ports: usize,
     file_id: FileId,
-    suggestions: usize,
 }
 
 impl<'a> Lowerer<'a> {
@@ -104,9 +109,9 @@ impl<'a> Lowerer<'a> {
         known: &'a Known,
         globals: Globals,
         plan: Plan<'a>,
-        diagnostics: Vec<Diagnostic>,
     ) -> Lowerer<'a> {
-        let mut builder = Builder::new();
+        let instructions = file.stages.iter().map(|stage| stage.instructions.len());
+        let mut builder = Builder::with_capacity(instructions.sum::<usize>() + 1);
         let file_id = builder.add_file(&request.file_name, Arc::from(file.source.text()));
         let ignore = match &request.context {
             Context::Files { ignore } if !ignore.is_empty() => {
@@ -122,7 +127,9 @@ impl<'a> Lowerer<'a> {
             outputs: plan.stages.iter().map(|_| None).collect(),
             plan,
             builder,
-            diagnostics,
+            budget: Budget::new(),
+            proxies: proxies(request),
+            diagnostics: Vec::new(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             caches: BTreeMap::new(),
@@ -132,7 +139,6 @@ impl<'a> Lowerer<'a> {
             main_context: None,
             ports: 0,
             file_id,
-            suggestions: 0,
         }
     }
 
@@ -168,12 +174,6 @@ impl<'a> Lowerer<'a> {
             outline,
             source_date_epoch: epoch,
         })))
-    }
-
-    /// Whether one more search for a nearest name may be made.
-    pub(crate) fn may_suggest(&mut self) -> bool {
-        self.suggestions += 1;
-        self.suggestions <= MAX_SUGGESTIONS
     }
 
     /// A place of the file in the words of the graph.

@@ -42,6 +42,7 @@ pub(crate) fn parse_mode(text: &str, span: Span) -> Result<ModeChange, Diagnosti
                  07777"
             );
             Diagnostic::error("chmod", span, message)
+                .with_help("write three or four digits from 0 to 7, as in 0644")
         });
     }
     if text.split(',').all(is_symbolic_clause) {

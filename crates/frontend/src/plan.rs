@@ -12,7 +12,10 @@ use oci::Platform;
 
 use crate::globals::Globals;
 use crate::request::LowerRequest;
-use crate::scope::{Variables, did_you_mean, expand_error, undefined};
+use crate::scope::{Budget, did_you_mean, undefined};
+
+/// Most names that a message lists.
+const MAX_LISTED: usize = 20;
 
 /// The stages, by position in the file.
 pub(crate) struct Plan<'a> {
@@ -117,6 +120,7 @@ pub(crate) fn plan<'a>(
     file: &'a Dockerfile,
     request: &LowerRequest,
     globals: &Globals,
+    budget: &mut Budget,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Plan<'a>> {
     let mut by_name: HashMap<&str, usize> = HashMap::new();
@@ -125,6 +129,7 @@ pub(crate) fn plan<'a>(
         let mut planner = FromPlanner {
             file,
             globals,
+            budget,
             diagnostics,
             used_args: Vec::new(),
         };
@@ -181,16 +186,25 @@ fn find_target(
     if found.is_none() {
         let names = file.stages.iter().filter_map(Stage::name);
         let near = nearest(name, names.clone()).map(|near| format!("did you mean `{near}`?"));
-        let listed: Vec<&str> = names.collect();
         let message = format!("target stage `{name}` could not be found");
         let error = Diagnostic::error("unknown-target", Span::default(), message);
         let mut error = of_the_request(error).with_help_if(near);
-        if !listed.is_empty() {
-            error = error.with_note(format!("the stages are {}", listed.join(", ")));
+        if let Some(listed) = list(names) {
+            error = error.with_note(format!("the stages are {listed}"));
         }
         diagnostics.push(error);
     }
     found
+}
+
+/// The last of some names, for people; `None` when there is none.
+pub(crate) fn list<'a>(names: impl DoubleEndedIterator<Item = &'a str>) -> Option<String> {
+    let mut last: Vec<&str> = names.rev().take(MAX_LISTED + 1).collect();
+    if let Some(first) = last.get_mut(MAX_LISTED) {
+        *first = "…";
+    }
+    last.reverse();
+    (!last.is_empty()).then(|| last.join(", "))
 }
 
 /// A finding about the command line, which has no place in the file.
@@ -203,6 +217,7 @@ pub(crate) fn of_the_request(mut diagnostic: Diagnostic) -> Diagnostic {
 struct FromPlanner<'a, 'b> {
     file: &'a Dockerfile,
     globals: &'b Globals,
+    budget: &'b mut Budget,
     diagnostics: &'b mut Vec<Diagnostic>,
     used_args: Vec<String>,
 }
@@ -272,10 +287,13 @@ impl FromPlanner<'_, '_> {
     /// Expands in the global scope, and tells of arguments that nobody declared.
     fn expand(&mut self, word: &Word) -> Option<dockerfile::Expanded> {
         let env = &self.globals.env;
-        let expanded = match word.expand(&Variables(env), self.file.escape) {
+        if self.budget.is_exhausted() {
+            return None;
+        }
+        let expanded = match self.budget.expand(word, env, self.file.escape) {
             Ok(expanded) => expanded,
             Err(error) => {
-                self.diagnostics.push(expand_error(&error));
+                self.diagnostics.push(error);
                 return None;
             }
         };
@@ -283,11 +301,16 @@ impl FromPlanner<'_, '_> {
             if self.globals.declared.contains_key(&unset.name) {
                 continue;
             }
-            let declared = self.globals.declared.keys().map(String::as_str);
-            let names = declared.chain(env.iter().map(|(name, _)| name));
+            let help = self.budget.may_suggest().then(|| {
+                let declared = self.globals.declared.keys().map(String::as_str);
+                did_you_mean(
+                    &unset.name,
+                    declared.chain(env.iter().map(|(name, _)| name)),
+                )
+            });
             let message = format!("FROM argument `{}` is not declared", unset.name);
             let warning = Diagnostic::check(Rule::UndefinedArgInFrom, unset.span, message)
-                .with_help_if(did_you_mean(&unset.name, names));
+                .with_help_if(help.flatten());
             self.diagnostics.push(warning);
         }
         let used = expanded.uses.iter().map(|used| used.name.clone());
@@ -401,9 +424,9 @@ impl Plan<'_> {
     }
 
     /// Names of the stages before `index`.
-    pub(crate) fn stage_names(&self, index: usize) -> Vec<&str> {
+    pub(crate) fn stage_names(&self, index: usize) -> impl DoubleEndedIterator<Item = &str> {
         let before = self.stages[..index].iter();
-        before.filter_map(|planned| planned.stage.name()).collect()
+        before.filter_map(|planned| planned.stage.name())
     }
 
     /// The stages that a stage needs, as far as the file alone tells.

@@ -30,6 +30,8 @@ impl StageLowering<'_, '_> {
             return Err(Diagnostic::error("empty-run", instruction.span, message));
         }
         let created_by = self.run_history(&shown);
+        let repeated = created_by.len() - shown.len();
+        self.lowerer.budget.spend(repeated, instruction.span)?;
         let mut inputs = vec![self.root_input()];
         let LoweredMounts { mounts, problems } = self.mounts(run, instruction, &mut inputs);
         let request = self.lowerer.request;
@@ -58,7 +60,7 @@ impl StageLowering<'_, '_> {
         let exec = Exec {
             args,
             env: self.state.env.clone(),
-            proxy_env: proxies(request),
+            proxy_env: self.lowerer.proxies.clone(),
             cwd: self.state.workdir.to_string(),
             user: self.state.user.to_string(),
             hostname: hostname.unwrap_or(DEFAULT_HOSTNAME).to_owned(),
@@ -165,7 +167,7 @@ fn security(security: ast::Security) -> Security {
 }
 
 /// Proxy variables among the build arguments, in capitals and in small letters.
-fn proxies(request: &LowerRequest) -> Environment {
+pub(crate) fn proxies(request: &LowerRequest) -> Environment {
     let mut env = Environment::new();
     for proxy in PROXIES {
         let given = request.build_args.iter().find_map(|(name, value)| {

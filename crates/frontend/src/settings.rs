@@ -24,6 +24,9 @@ const NOT_VARIABLES: &[&str] = &["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SC
 impl StageLowering<'_, '_> {
     /// Lowers one instruction; an error is reported and the next instruction goes on.
     pub(crate) fn instruction(&mut self, instruction: &Instruction) {
+        if self.lowerer.budget.is_exhausted() {
+            return;
+        }
         let result = match &instruction.value {
             InstructionKind::Add(add) => self.add_instruction(instruction, add),
             InstructionKind::Arg(arg) => self.arg(instruction, arg),

@@ -21,7 +21,10 @@ pub(crate) fn check(signal: &str, span: Span) -> Result<(), Diagnostic> {
     let names = full.iter().map(String::as_str).chain(NAMES.iter().copied());
     let help = nearest(signal, names).map(|near| format!("did you mean `{near}`?"));
     let message = format!("invalid signal: {signal}");
-    Err(Diagnostic::error("signal", span, message).with_help_if(help))
+    let error = Diagnostic::error("signal", span, message);
+    Err(error
+        .with_help("write a name like SIGTERM, or a number")
+        .with_help_if(help))
 }
 
 fn is_valid(signal: &str) -> bool {

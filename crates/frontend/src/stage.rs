@@ -16,7 +16,7 @@ use oci::{ImageConfig, Platform};
 use crate::image::ConfigChange;
 use crate::lower::Lowerer;
 use crate::lowered::HistoryEntry;
-use crate::scope::{Variables, did_you_mean, expand_error, undefined};
+use crate::scope::{did_you_mean, undefined};
 
 /// What an instruction finds when its turn comes.
 #[derive(Clone, Debug)]
@@ -80,8 +80,8 @@ impl StageLowering<'_, '_> {
     /// Expands a word in the stage's scope, and tells of variables that nothing sets.
     pub(crate) fn expand(&mut self, word: &Word) -> Result<String, Diagnostic> {
         let escape = self.lowerer.file.escape;
-        let expanded = word.expand(&Variables(&self.state.env), escape);
-        let expanded = expanded.map_err(|error| expand_error(&error))?;
+        let budget = &mut self.lowerer.budget;
+        let expanded = budget.expand(word, &self.state.env, escape)?;
         self.check_uses(&expanded.uses);
         Ok(expanded.text)
     }
@@ -106,7 +106,7 @@ impl StageLowering<'_, '_> {
                     "it is set outside the stage only; declare `ARG {}` in it",
                     unset.name
                 )),
-                false if self.lowerer.may_suggest() => {
+                false if self.lowerer.budget.may_suggest() => {
                     did_you_mean(&unset.name, self.state.env.iter().map(|(name, _)| name))
                 }
                 false => None,
@@ -223,13 +223,13 @@ impl StageLowering<'_, '_> {
 /// An instruction for a list of steps: keyword in capitals, runs of blanks as one.
 fn one_line(instruction: &Instruction) -> String {
     let text = instruction.text.as_str();
-    let arguments = text
-        .get(instruction.keyword.value.len()..)
-        .unwrap_or_default();
-    let words: Vec<&str> = arguments.split_whitespace().collect();
-    format!(
-        "{} {}",
-        instruction.keyword.value.to_uppercase(),
-        words.join(" ")
-    )
+    let keyword = &instruction.keyword.value;
+    let mut line = String::with_capacity(text.len());
+    line.push_str(&keyword.to_uppercase());
+    let arguments = text.get(keyword.len()..).unwrap_or_default();
+    for word in arguments.split_whitespace() {
+        line.push(' ');
+        line.push_str(word);
+    }
+    line
 }

@@ -170,8 +170,10 @@ impl StageLowering<'_, '_> {
         from: Option<Tree>,
     ) -> Result<(), Diagnostic> {
         let base = self.state.edge.filter(|_| !plan.link);
-        let mut inputs: Vec<Input> = base.map(Input::chained).into_iter().collect();
-        let mut actions = Vec::new();
+        // One of each is the rule, and growing by pushing would make room for four.
+        let mut inputs: Vec<Input> = Vec::with_capacity(2);
+        inputs.extend(base.map(Input::chained));
+        let mut actions = Vec::with_capacity(1);
         let mut meta = self.step_meta(instruction);
         meta.no_cache = self.no_cache;
         let mut local: Vec<String> = Vec::new();
@@ -191,7 +193,9 @@ impl StageLowering<'_, '_> {
         flush(&mut local, &tree, &plan, &mut inputs, &mut actions);
         for heredoc in &transfer.heredocs {
             let expanded = heredoc.expand(&crate::scope::Variables(&self.state.env));
-            let expanded = expanded.map_err(|error| crate::scope::expand_error(&error))?;
+            let expanded = expanded.map_err(|error| self.lowerer.budget.failed(&error))?;
+            let span = heredoc.marker.span();
+            self.lowerer.budget.spend(expanded.steps, span)?;
             self.check_uses(&expanded.uses);
             actions.push(FileAction::Mkfile(Mkfile {
                 name: heredoc.name.clone(),

@@ -197,6 +197,14 @@ impl Builder {
         Builder::default()
     }
 
+    /// An empty graph with room for `vertices`.
+    pub fn with_capacity(vertices: usize) -> Builder {
+        let mut builder = Builder::default();
+        builder.definition.vertices.reserve(vertices);
+        builder.known.reserve(vertices);
+        builder
+    }
+
     /// Registers a text that spans may point into; the same text twice is one file.
     pub fn add_file(&mut self, name: &str, text: Arc<str>) -> FileId {
         let name = name.to_owned();

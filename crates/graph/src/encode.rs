@@ -12,7 +12,7 @@
 //!               | 4 bytes
 //!               | 5 count, value …                       list
 //!               | 6 count, (text name, value) …          record
-//!               | 7 digest of the environment (32 bytes)
+//!               | 7 digest of the environment (32 bytes; see the module `environment`)
 //!               | 8 number                               permission bits
 //! ```
 //!
@@ -137,37 +137,59 @@ enum Keep {
     Keyed,
 }
 
-/// Collects canonical bytes.
+/// Bytes that an [`Encoder`] collects before it hashes them.
+const BUFFER: usize = 512;
+
+/// Hashes canonical bytes as they come. There is one for each vertex and each changed environment,
+/// so it asks for no memory.
 pub(crate) struct Encoder {
-    bytes: Vec<u8>,
+    hasher: Sha256,
+    buffer: [u8; BUFFER],
+    used: usize,
 }
 
 impl Encoder {
     pub(crate) fn new(domain: &str) -> Encoder {
-        // Most ops fit without growing.
         let mut encoder = Encoder {
-            bytes: Vec::with_capacity(1024),
+            hasher: Sha256::new(),
+            buffer: [0; BUFFER],
+            used: 0,
         };
         encoder.bytes(domain.as_bytes());
         encoder
     }
 
+    fn push(&mut self, bytes: &[u8]) {
+        if bytes.len() > BUFFER - self.used {
+            self.hasher.update(&self.buffer[..self.used]);
+            self.used = 0;
+        }
+        match self.buffer[self.used..].get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.used += bytes.len();
+            }
+            None => self.hasher.update(bytes),
+        }
+    }
+
     pub(crate) fn number(&mut self, number: u64) {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
+        self.push(&number.to_le_bytes());
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.bytes.extend_from_slice(bytes);
+        self.push(bytes);
     }
 
     /// Bytes of a length that the format fixes.
     pub(crate) fn raw(&mut self, bytes: &[u8; 32]) {
-        self.bytes.extend_from_slice(bytes);
+        self.push(bytes);
     }
 
-    pub(crate) fn finish(self) -> [u8; 32] {
-        Sha256::digest(&self.bytes).into()
+    pub(crate) fn finish(mut self) -> [u8; 32] {
+        self.hasher.update(&self.buffer[..self.used]);
+        self.hasher.finalize().into()
     }
 
     fn fields(&mut self, fields: &[Field<'_>], keep: Keep) {
@@ -181,35 +203,35 @@ impl Encoder {
 
     fn value(&mut self, value: &Value<'_>, keep: Keep) {
         match value {
-            Value::Absent => self.bytes.push(0),
-            Value::Flag(flag) => self.bytes.extend_from_slice(&[1, u8::from(*flag)]),
+            Value::Absent => self.push(&[0]),
+            Value::Flag(flag) => self.push(&[1, u8::from(*flag)]),
             Value::Number(number) => {
-                self.bytes.push(2);
+                self.push(&[2]);
                 self.number(*number);
             }
             Value::Mode(mode) => {
-                self.bytes.push(8);
+                self.push(&[8]);
                 self.number(u64::from(*mode));
             }
             Value::Text(text) => {
-                self.bytes.push(3);
+                self.push(&[3]);
                 self.bytes(text.as_bytes());
             }
             Value::Bytes(bytes) => {
-                self.bytes.push(4);
+                self.push(&[4]);
                 self.bytes(bytes);
             }
             Value::List(items) => {
-                self.bytes.push(5);
+                self.push(&[5]);
                 self.number(items.len() as u64);
                 items.iter().for_each(|item| self.value(item, keep));
             }
             Value::Record(fields) => {
-                self.bytes.push(6);
+                self.push(&[6]);
                 self.fields(fields, keep);
             }
             Value::Environment(environment) => {
-                self.bytes.push(7);
+                self.push(&[7]);
                 self.raw(&environment.digest());
             }
         }

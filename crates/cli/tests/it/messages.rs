@@ -86,6 +86,69 @@ fn without_digests(text: &str) -> String {
     kept
 }
 
+/// What is said about a file that is no text, or too long for a list of cases.
+#[track_caller]
+fn check_bytes(dockerfile: &[u8], expected: &str) {
+    let project = Project::new();
+    project.write("Dockerfile", dockerfile);
+    let said = project.kiln(&["build", "-q", "."]).code(1).stderr;
+    assert_eq!(said.trim_end(), expected);
+}
+
+#[test]
+fn p1_bytes_that_are_no_text() {
+    check_bytes(
+        b"FROM scratch\n# \xff\nENV a=\xff\xfe\n",
+        "error[invalid-utf8]: this line is not UTF-8\n --> Dockerfile:3:7\n  |\n3 | ENV a=??\n  \
+         |       ^ not a character\n  |\n  = help: save the file as UTF-8; only comments may hold \
+         other bytes",
+    );
+}
+
+#[test]
+fn p2_a_line_that_is_too_long() {
+    let text = format!("FROM scratch\nRUN {}\n", "x".repeat(65_536));
+    check_bytes(
+        text.as_bytes(),
+        &format!(
+            "error[line-too-long]: dockerfile line greater than max allowed size of 65535 bytes\n \
+             --> Dockerfile:2:1\n  |\n2 | RUN {}...\n  | ^ this line has 65540 bytes\n  |\n  \
+             = help: break the line with an escape character, or COPY the data from a file",
+            "x".repeat(109)
+        ),
+    );
+}
+
+#[test]
+fn c26_no_context() {
+    let project = Project::new();
+    project.write("Dockerfile", "FROM scratch\nCOPY a /\n");
+    let mut command = project.command(&["build", "-q", "-"]);
+    let file = fs::File::open(project.path("Dockerfile")).expect("it was written");
+    let said = crate::harness::output(command.stdin(file)).code(1).stderr;
+    assert_eq!(
+        said.trim_end(),
+        "error[no-context]: there is no build context to take files from\n --> Dockerfile:2:6\n  \
+         |\n2 | COPY a /\n  |      ^\n  |\n  = help: give a directory instead of `-`; the \
+         Dockerfile may still come from standard input with `-f -`"
+    );
+}
+
+#[test]
+fn g2_patterns_that_are_none() {
+    let project = Project::new();
+    project.write("Dockerfile", "FROM scratch\n");
+    project.write(".dockerignore", "fine\n[a\n!\n");
+    let said = project.kiln(&["build", "-q", "."]).code(1).stderr;
+    assert_eq!(
+        said.trim_end(),
+        "error[ignore-pattern]: pattern `[a` is not valid\n --> ./.dockerignore:2:1\n  |\n2 | \
+         [a\n  | ^^ a character class is not closed or has an empty or reversed range\n\n\
+         error[ignore-pattern]: pattern `!` is not valid\n --> ./.dockerignore:3:1\n  |\n3 | \
+         !\n  | ^ an exclamation mark needs a pattern"
+    );
+}
+
 #[test]
 fn about_syntax() {
     check("syntax.txt");

@@ -5,8 +5,11 @@
 use std::ops::Range;
 
 use super::glob::Glob;
-use super::{ExpandErrorKind, MAX_DEPTH, MAX_LENGTH, Scope};
+use super::{ExpandErrorKind, MAX_DEPTH, MAX_STEPS, Scope};
 use crate::word::Escape;
+
+/// Most characters of a pattern that an error shows.
+const MAX_SHOWN: usize = 100;
 
 /// What the engine treats as special.
 #[derive(Clone, Copy)]
@@ -87,11 +90,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    fn new(mode: Mode) -> Output {
+    fn new(splits: bool) -> Output {
         Output {
             text: String::new(),
             words: Vec::new(),
-            splits: mode.words,
+            splits,
             word: String::new(),
         }
     }
@@ -149,6 +152,8 @@ pub(super) struct Engine<'a> {
     mode: Mode,
     scope: &'a dyn Scope,
     lookups: Vec<Lookup>,
+    /// See [`super::Expanded::steps`].
+    steps: usize,
 }
 
 /// A variable's value at the time of a substitution.
@@ -166,6 +171,7 @@ impl<'a> Engine<'a> {
             mode,
             scope,
             lookups: Vec::new(),
+            steps: text.len(),
         }
     }
 
@@ -173,8 +179,17 @@ impl<'a> Engine<'a> {
         self.until(None)
     }
 
-    pub(super) fn into_lookups(self) -> Vec<Lookup> {
-        self.lookups
+    pub(super) fn finish(self) -> (Vec<Lookup>, usize) {
+        (self.lookups, self.steps)
+    }
+
+    /// Counts work before it is done.
+    fn spend(&mut self, steps: usize, start: usize) -> Result<(), Failure> {
+        self.steps = self.steps.saturating_add(steps);
+        match self.steps > MAX_STEPS {
+            true => Err(self.failure(ExpandErrorKind::TooLong, start)),
+            false => Ok(()),
+        }
     }
 
     fn peek(&self) -> Option<char> {
@@ -198,7 +213,8 @@ impl<'a> Engine<'a> {
     /// while looking for `stop` gives no output but leaves `at` there; the caller names the error.
     fn until(&mut self, stop: Option<char>) -> Result<Output, Failure> {
         let start = self.at;
-        let mut output = Output::new(self.mode);
+        // Of a part of a substitution only the text is wanted.
+        let mut output = Output::new(self.mode.words && stop.is_none());
         while let Some(ch) = self.peek() {
             if Some(ch) == stop {
                 self.next();
@@ -216,9 +232,6 @@ impl<'a> Engine<'a> {
                     self.escaped(&mut output, ch);
                 }
                 _ => output.push_plain(self.plain(stop)),
-            }
-            if output.text.len() > MAX_LENGTH {
-                return Err(self.failure(ExpandErrorKind::TooLong, start));
             }
         }
         match stop {
@@ -291,9 +304,6 @@ impl<'a> Engine<'a> {
                     self.in_double_quotes(ch, &mut text);
                 }
             }
-            if text.len() > MAX_LENGTH {
-                return Err(self.failure(ExpandErrorKind::TooLong, start));
-            }
         }
     }
 
@@ -333,7 +343,7 @@ impl<'a> Engine<'a> {
         if name.is_empty() {
             return Ok("$".to_owned());
         }
-        Ok(self.look_up(name, start, false))
+        self.look_up(name, start)
     }
 
     /// The rest of `${…}`, from the brace on.
@@ -353,7 +363,7 @@ impl<'a> Engine<'a> {
             return Err(self.failure(ExpandErrorKind::MissingBrace, start));
         };
         if first == '}' {
-            return Ok(self.look_up(name, start, false));
+            return self.look_up(name, start);
         }
         if first == '/' {
             return self.replace(name, start);
@@ -368,7 +378,7 @@ impl<'a> Engine<'a> {
         match operator {
             None => Err(self.failure(ExpandErrorKind::MissingBrace, start)),
             Some('-' | '+' | '?') => self.alternative(name, start, modifier),
-            Some(operator @ ('#' | '%')) => self.trim(name, start, operator),
+            Some(operator @ ('#' | '%')) if !empty_is_unset => self.trim(name, start, operator),
             Some(_) => {
                 let kind = ExpandErrorKind::UnsupportedModifier(modifier.to_owned());
                 Err(self.failure(kind, start))
@@ -406,7 +416,7 @@ impl<'a> Engine<'a> {
     ) -> Result<String, Failure> {
         let word = self.part('}', false, start)?;
         let empty_is_unset = modifier.starts_with(':');
-        let value = self.value(&name, start, true);
+        let value = self.value(&name, start, true)?;
         if !value.set && self.mode.keep_unset {
             return Ok(self.text[start..self.at].to_owned());
         }
@@ -431,7 +441,7 @@ impl<'a> Engine<'a> {
     /// `${name#pattern}` and its kin: `#` and `%` shortest, doubled longest.
     fn trim(&mut self, name: String, start: usize, operator: char) -> Result<String, Failure> {
         let word = self.part('}', true, start)?;
-        let value = self.value(&name, start, false);
+        let value = self.value(&name, start, false)?;
         if !value.set && self.mode.keep_unset {
             return Ok(self.text[start..self.at].to_owned());
         }
@@ -439,7 +449,7 @@ impl<'a> Engine<'a> {
             Some(rest) => (rest, true),
             None => (word.as_str(), false),
         };
-        let glob = self.glob(pattern, start)?;
+        let glob = self.glob(pattern, &value.text, start)?;
         let kept = match operator {
             '#' => glob
                 .prefix(&value.text, longest)
@@ -459,24 +469,32 @@ impl<'a> Engine<'a> {
         }
         let pattern = self.part('/', true, start)?;
         let replacement = self.part('}', true, start)?;
-        let value = self.value(&name, start, false);
+        let value = self.value(&name, start, false)?;
         if !value.set && self.mode.keep_unset {
             return Ok(self.text[start..self.at].to_owned());
         }
-        let glob = self.glob(&pattern, start)?;
-        glob.replace(&value.text, &replacement, all, MAX_LENGTH)
-            .ok_or_else(|| self.failure(ExpandErrorKind::TooLong, start))
+        let glob = self.glob(&pattern, &value.text, start)?;
+        let limit = MAX_STEPS.saturating_sub(self.steps);
+        let replaced = glob.replace(&value.text, &replacement, all, limit);
+        let replaced = replaced.ok_or_else(|| self.failure(ExpandErrorKind::TooLong, start))?;
+        self.spend(replaced.len(), start)?;
+        Ok(replaced)
     }
 
-    fn glob(&self, pattern: &str, start: usize) -> Result<Glob, Failure> {
-        Glob::parse(pattern).map_err(|reason| {
-            let pattern = pattern.to_owned();
+    /// Reads a pattern that is about to be matched against `text`.
+    fn glob(&mut self, pattern: &str, text: &str, start: usize) -> Result<Glob, Failure> {
+        let glob = Glob::parse(pattern).map_err(|reason| {
+            let pattern = pattern.chars().take(MAX_SHOWN).collect();
             self.failure(ExpandErrorKind::InvalidPattern { pattern, reason }, start)
-        })
+        })?;
+        self.spend(glob.steps(text), start)?;
+        Ok(glob)
     }
 
-    fn value(&mut self, name: &str, start: usize, guarded: bool) -> Value {
-        let found = self.scope.get(name);
+    fn value(&mut self, name: &str, start: usize, guarded: bool) -> Result<Value, Failure> {
+        let scope = self.scope;
+        let found = scope.get(name);
+        self.spend(found.map_or(0, str::len), start)?;
         let range = start..self.at;
         let set = found.is_some();
         self.lookups.push(Lookup {
@@ -485,19 +503,19 @@ impl<'a> Engine<'a> {
             set,
             guarded,
         });
-        Value {
+        Ok(Value {
             text: found.unwrap_or_default().to_owned(),
             set,
-        }
+        })
     }
 
     /// The value of a plain `$name` or `${name}` that was read completely.
-    fn look_up(&mut self, name: String, start: usize, guarded: bool) -> String {
-        let value = self.value(&name, start, guarded);
+    fn look_up(&mut self, name: String, start: usize) -> Result<String, Failure> {
+        let value = self.value(&name, start, false)?;
         if !value.set && self.mode.keep_unset {
-            return self.text[start..self.at].to_owned();
+            return Ok(self.text[start..self.at].to_owned());
         }
-        value.text
+        Ok(value.text)
     }
 
     /// Reads a name: letters, digits and underscores; or a run of digits; or one special

@@ -47,6 +47,11 @@ impl Glob {
         Ok(Glob { tokens })
     }
 
+    /// Returns how many words of masks it takes to match the pattern against `text`.
+    pub(super) fn steps(&self, text: &str) -> usize {
+        text.len().saturating_mul(self.tokens.len() / 64 + 1)
+    }
+
     /// Returns the end of the shortest or longest prefix of `text` that matches.
     pub(super) fn prefix(&self, text: &str, longest: bool) -> Option<usize> {
         let automaton = Automaton::new(self.tokens.iter().copied());

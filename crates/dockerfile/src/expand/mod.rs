@@ -1,7 +1,7 @@
 //! Variable expansion: `$name`, `${name}` with its modifiers, quotes and escapes.
 //!
 //! One engine serves words, word lists (`EXPOSE`) and here-document bodies. It reports every
-//! variable that it looked up. Work is bounded by the text and by `MAX_LENGTH`, nesting by
+//! variable that it looked up. Work is bounded by the text and by [`MAX_STEPS`], nesting by
 //! [`MAX_DEPTH`].
 
 mod engine;
@@ -17,9 +17,9 @@ use crate::word::{Escape, Word};
 pub(crate) use engine::split_raw;
 use engine::{Engine, Failure, Lookup, Mode};
 
-/// Longest result of one expansion, in bytes. A dozen `ENV a=$a$a$a…` reach any size otherwise;
-/// the kernel takes no argument longer than 128 KiB.
-pub(crate) const MAX_LENGTH: usize = 16 << 20;
+/// Most [`Expanded::steps`] of one expansion, and with it the longest result in bytes. A dozen
+/// `ENV a=$a$a$a…` reach any size otherwise; the kernel takes no argument longer than 128 KiB.
+pub(crate) const MAX_STEPS: usize = 4 << 20;
 
 /// Deepest nesting of `${…}` in `${…}`.
 pub(crate) const MAX_DEPTH: usize = 128;
@@ -72,6 +72,9 @@ pub struct Expanded {
     pub text: String,
     /// The variables that were looked up, in order.
     pub uses: Vec<VariableUse>,
+    /// The work that it took: bytes of text and of values, whether or not they came to be part of
+    /// the result, and characters compared with patterns.
+    pub steps: usize,
 }
 
 /// The result of an expansion that is split on white space outside quotes.
@@ -81,6 +84,9 @@ pub struct ExpandedWords {
     pub words: Vec<String>,
     /// The variables that were looked up, in order.
     pub uses: Vec<VariableUse>,
+    /// The work that it took: bytes of text and of values, whether or not they came to be part of
+    /// the result, and characters compared with patterns.
+    pub steps: usize,
 }
 
 /// Why a text cannot be expanded, and where.
@@ -130,8 +136,8 @@ pub enum ExpandErrorKind {
     /// More than `MAX_DEPTH` (128) levels.
     #[error("substitutions are nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// More than `MAX_LENGTH` bytes (16 MiB).
-    #[error("the expanded text is longer than {MAX_LENGTH} bytes")]
+    /// More than `MAX_STEPS` (4 Mi) bytes, those counted that are not part of the result.
+    #[error("the expanded text is longer than {MAX_STEPS} bytes")]
     TooLong,
 }
 
@@ -142,10 +148,11 @@ impl Word {
     /// When the text is malformed, a `${name:?message}` fires, or a bound is exceeded.
     pub fn expand(&self, scope: &dyn Scope, escape: Escape) -> Result<Expanded, ExpandError> {
         let mode = Mode::word(escape);
-        let (output, lookups) = run(self, scope, mode)?;
+        let (output, lookups, steps) = run(self, scope, mode)?;
         Ok(Expanded {
             text: output.text,
             uses: place(self, lookups),
+            steps,
         })
     }
 
@@ -159,10 +166,11 @@ impl Word {
         scope: &dyn Scope,
         escape: Escape,
     ) -> Result<ExpandedWords, ExpandError> {
-        let (output, lookups) = run(self, scope, Mode::words(escape))?;
+        let (output, lookups, steps) = run(self, scope, Mode::words(escape))?;
         Ok(ExpandedWords {
             words: output.words,
             uses: place(self, lookups),
+            steps,
         })
     }
 }
@@ -177,6 +185,7 @@ impl Heredoc {
         let text = self.content();
         if !self.expand {
             return Ok(Expanded {
+                steps: text.len(),
                 text,
                 uses: Vec::new(),
             });
@@ -185,10 +194,11 @@ impl Heredoc {
             true => Word::decoded(text, self.body.span),
             false => Word::contiguous(text, self.body.span.start),
         };
-        let (output, lookups) = run(&word, scope, Mode::heredoc_body())?;
+        let (output, lookups, steps) = run(&word, scope, Mode::heredoc_body())?;
         Ok(Expanded {
             text: output.text,
             uses: place(&word, lookups),
+            steps,
         })
     }
 }
@@ -197,10 +207,13 @@ fn run(
     word: &Word,
     scope: &dyn Scope,
     mode: Mode,
-) -> Result<(engine::Output, Vec<Lookup>), ExpandError> {
+) -> Result<(engine::Output, Vec<Lookup>, usize), ExpandError> {
     let mut engine = Engine::new(word.text(), scope, mode);
     match engine.run() {
-        Ok(output) => Ok((output, engine.into_lookups())),
+        Ok(output) => {
+            let (lookups, steps) = engine.finish();
+            Ok((output, lookups, steps))
+        }
         Err(Failure { kind, range }) => Err(ExpandError {
             kind,
             span: word.span_of(range),

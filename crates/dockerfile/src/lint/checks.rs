@@ -75,6 +75,9 @@ impl Checks {
     /// Drops findings of checks that are off, here or by a comment above their instruction, and
     /// makes the others errors if the file says so. What is not a check passes unchanged.
     pub fn apply(&self, file: &Dockerfile, diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        if diagnostics.is_empty() {
+            return diagnostics;
+        }
         let skips = skip_comments(file);
         diagnostics
             .into_iter()

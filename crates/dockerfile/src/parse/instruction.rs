@@ -493,8 +493,20 @@ fn key_values(
             legacy: true,
         });
     }
-    let pairs = words.iter().map(|word| match word.text.split_once('=') {
-        Some(("", _)) => Err(blank_name(name, *word)),
+    let mut pairs = Vec::with_capacity(words.len());
+    for word in &words {
+        pairs.push(key_value(name, *word)?);
+    }
+    Ok(KeyValues {
+        pairs,
+        legacy: false,
+    })
+}
+
+/// Reads one `key=value`.
+fn key_value(name: &str, word: Fragment<'_>) -> Parsed<KeyValue> {
+    match word.text.split_once('=') {
+        Some(("", _)) => Err(blank_name(name, word)),
         Some((key, _)) => Ok(KeyValue {
             key: word.slice(0..key.len()).word(),
             value: word.slice(key.len() + 1..word.text.len()).word(),
@@ -509,11 +521,7 @@ fn key_values(
                     .with_help("quote a value that has spaces in it: `name=\"two words\"`"),
             ))
         }
-    });
-    Ok(KeyValues {
-        pairs: pairs.collect::<Parsed<_>>()?,
-        legacy: false,
-    })
+    }
 }
 
 fn shell(keyword: Fragment<'_>, arguments: Fragment<'_>) -> Parsed<Vec<Word>> {

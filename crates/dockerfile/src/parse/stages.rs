@@ -32,7 +32,7 @@ enum Position {
 impl Stages {
     pub(super) fn add(&mut self, node: Node<Statement>, diagnostics: &mut Vec<Diagnostic>) {
         self.any = true;
-        let keyword = node.keyword.clone();
+        let keyword = node.keyword.span;
         let (frame, statement) = node.split();
         match statement {
             Statement::From(from) => {
@@ -63,14 +63,12 @@ impl Stages {
                     self.reported = true;
                     self.loss = self.loss.max(Loss::Variables);
                     diagnostics.push(
-                        Diagnostic::error(
-                            "no-stage",
-                            keyword.span,
-                            "no build stage in current context",
-                        )
-                        .with_remark(format!("{} before the first FROM", kind.name()))
-                        .with_note("only ARG, comments and parser directives may come before FROM")
-                        .with_help("start the file with `FROM <image>`"),
+                        Diagnostic::error("no-stage", keyword, "no build stage in current context")
+                            .with_remark(format!("{} before the first FROM", kind.name()))
+                            .with_note(
+                                "only ARG, comments and parser directives may come before FROM",
+                            )
+                            .with_help("start the file with `FROM <image>`"),
                     );
                 }
                 (Position::BeforeFrom, _) => {}

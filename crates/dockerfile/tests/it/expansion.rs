@@ -112,6 +112,8 @@ fn x9_errors() {
     }
     check_error("${a:=w}", "unsupported modifier (:=) in substitution");
     check_error("${a:x}", "unsupported modifier (:x) in substitution");
+    check_error("${a:#o}", "unsupported modifier (:#) in substitution");
+    check_error("${a:%%e}", "unsupported modifier (:%) in substitution");
     check_error("${a!}", "unsupported modifier (!) in substitution");
     for text in ["${", "${a", "${a:", "${a:-", "${a:-x", "${a/x/y"] {
         check_error(text, "syntax error: missing '}'");

@@ -97,7 +97,7 @@ fn expansions_are_bounded() {
     let too_long = expand("${a//a/$a}".to_owned()).expect_err("3.6 GB");
     assert_eq!(
         too_long.to_string(),
-        "the expanded text is longer than 16777216 bytes"
+        "the expanded text is longer than 4194304 bytes"
     );
     let too_deep = expand("${a:-".repeat(50_000)).expect_err("too deep");
     assert_eq!(
