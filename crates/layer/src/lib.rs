@@ -11,6 +11,7 @@ pub mod copy;
 mod empty;
 mod entries;
 mod filter;
+mod hard_links;
 #[cfg(test)]
 mod mem;
 mod mismatch;

@@ -5,10 +5,11 @@
 //! digest as it is found.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::checksum::Outline;
+use crate::checksum::{self, Outline};
 use crate::entries::{Entries, Entry, EntryWriter};
+use crate::hard_links::Names;
 use crate::nearest::nearest;
 use crate::pattern::{InvalidPattern, Pattern, Wildcards, has_wildcards};
 use crate::resolve::{Links, ResolveError, resolve};
@@ -159,6 +160,7 @@ pub(crate) fn select_with(
         record,
         exclude: selector.exclude.as_deref(),
         origin: selector.origin,
+        names: Mutex::default(),
     };
     let mut matches = Vec::new();
     for path in &selector.paths {
@@ -206,6 +208,7 @@ struct Walk<'a> {
     record: Option<&'a Record<'a>>,
     exclude: Option<&'a dyn Filter>,
     origin: Origin,
+    names: Mutex<Names>,
 }
 
 impl Walk<'_> {
@@ -230,6 +233,7 @@ impl Walk<'_> {
         let mut gathering = Gathering {
             top: &path,
             record: self.record,
+            names: &self.names,
             entries: EntryWriter::new(self.scratch),
             records: Sha256::new(),
             outline: Outline::default(),
@@ -499,6 +503,7 @@ impl Walk<'_> {
 struct Gathering<'a> {
     top: &'a RelPath,
     record: Option<&'a Record<'a>>,
+    names: &'a Mutex<Names>,
     entries: EntryWriter,
     records: Sha256,
     outline: Outline,
@@ -518,6 +523,8 @@ impl<'a> Gathering<'a> {
     /// Takes the next entry.
     fn take(&mut self, entry: &Entry, record: Option<[u8; 32]>) -> io::Result<()> {
         if let Some(record) = record {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            let record = checksum::joined(record, names.take(&entry.node));
             self.records.update(record);
             self.outline.push(entry, &record);
         }

@@ -15,6 +15,7 @@ mod crash;
 mod diff;
 mod doctor;
 mod du;
+mod edits;
 mod exports;
 mod faults;
 mod hostile;

@@ -9,7 +9,9 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 
+use super::joined;
 use crate::entries::Entry;
+use crate::hard_links::Names;
 use crate::select::{Match, Record, relative};
 use crate::{Kind, RelPath};
 
@@ -168,12 +170,14 @@ impl Outline {
 /// The account of `matches`, of whose entries `record` makes records.
 pub(crate) fn summarise(matches: &[Match], record: &Record<'_>) -> io::Result<Inputs> {
     let mut lines = Vec::new();
+    let mut names = Names::default();
     for (one, opened) in matches.iter().zip(opened(matches)) {
         let outline = one.sum.as_ref().map(|sum| &*sum.outline);
         // Whether entries at each depth have lines, and the number of the next directory.
         let (mut shown, mut next) = (vec![true], 0);
         for entry in one.entries.iter() {
             let entry = entry?;
+            let earlier = names.take(&entry.node);
             shown.truncate(entry.depth + 1);
             let is_shown = shown.last() == Some(&true);
             let mut line = Input {
@@ -193,7 +197,8 @@ pub(crate) fn summarise(matches: &[Match], record: &Record<'_>) -> io::Result<In
                     next += 1;
                 }
                 None if is_shown => {
-                    line.digest = short(&record(&entry, relative(&one.path, &entry.path)));
+                    let record = record(&entry, relative(&one.path, &entry.path));
+                    line.digest = short(&joined(record, earlier));
                 }
                 None => {}
             }

@@ -5,8 +5,9 @@
 //! |---|---|
 //! | names and kinds below each source | modification times, inode and device numbers |
 //! | permission bits, owner, group, unless replaced | names of users and groups |
-//! | bytes of files, targets of links, device numbers | which paths are hard links of each other |
-//! | extended attributes that belong to an image | where in the tree the sources lie |
+//! | bytes of files, targets of links, device numbers | hard links to what is not selected |
+//! | which names are hard links of each other | where in the tree the sources lie |
+//! | extended attributes that belong to an image | |
 //! | the name of a source that is no directory | name and metadata of a source directory |
 //!
 //! Every node has a record, every match the SHA-256 of the SHA-256 of each, and the key is the
@@ -14,13 +15,15 @@
 //! 64 bits little endian:
 //!
 //! ```text
-//! key:        "kiln content 2" naming(u8) matches(u64)
+//! key:        "kiln content 3" naming(u8) matches(u64)
 //! per match:  name(bytes; empty for a directory or a mount) entries(u64) digest of digests(32)
 //! record:     path(bytes) kind(u8) [mode(u32) uid(u32) gid(u32) xattrs(u64 {name value})]
 //!             file: size(u64) digest(32)   link: target(bytes)   device: major(u32) minor(u32)
 //! ```
 //!
-//! The bracket is left out for a source directory of `COPY`, whose metadata goes nowhere.
+//! The bracket is left out for a source directory of `COPY`, whose metadata goes nowhere. A further
+//! name of a file has, in place of its record's digest, the SHA-256 of `"hard link"`, the number of
+//! the file's first name among all that is selected, and that digest.
 
 mod inputs;
 
@@ -38,7 +41,7 @@ use crate::spool::Scratch;
 use crate::{Kind, View};
 
 /// Changes whenever equal trees would get other keys.
-const VERSION: &[u8] = b"kiln content 2";
+const VERSION: &[u8] = b"kiln content 3";
 
 /// Digest of the effect of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +106,19 @@ fn record(entry: &Entry, below: &[u8], naming: Naming, effect: &Effect) -> [u8; 
     let bare = entry.depth == 0 && is_dir && naming != Naming::Mount;
     let mut fields = Fields::default();
     fields.entry(below, entry, bare, effect);
+    Sha256::digest(&fields.0).into()
+}
+
+/// What counts for a name whose record this is; `earlier` is the first name of its inode, if there
+/// is one before it.
+pub(crate) fn joined(record: [u8; 32], earlier: Option<u64>) -> [u8; 32] {
+    let Some(earlier) = earlier else {
+        return record;
+    };
+    let mut fields = Fields::default();
+    fields.raw(b"hard link");
+    fields.number(earlier);
+    fields.raw(&record);
     Sha256::digest(&fields.0).into()
 }
 
