@@ -261,7 +261,7 @@ impl<'e> Layers<'e> {
     fn write_out(&self, layer: &Layer) -> Result<Layer, StepError> {
         let failed = || format!("write layer {} out as a directory", layer.id);
         let changes = tree(layer, self.mounting.userxattr)
-            .changes()
+            .change_list()
             .map_err(StepError::failed(failed()))?;
         let draft = self
             .store
@@ -269,7 +269,7 @@ impl<'e> Layers<'e> {
             .map_err(StepError::failed(failed()))?;
         let root = draft.directory().map_err(StepError::failed(failed()))?;
         let root = layer::Root::open(&root).map_err(StepError::failed(failed()))?;
-        layer::unpack::unpack(&changes, &root, self.mounting.unpack)
+        layer::unpack::unpack(&*changes, &root, self.mounting.unpack)
             .map_err(StepError::failed(failed()))?;
         self.store
             .attach_directory(layer.id, draft)
@@ -353,13 +353,13 @@ impl<'e> Layers<'e> {
             return Ok(packed);
         }
         let changes = tree(&layer, self.mounting.userxattr)
-            .changes()
+            .change_list()
             .map_err(StepError::failed(failed()))?;
         let draft = self
             .store
             .layer_draft()
             .map_err(StepError::failed(failed()))?;
-        let tar = write_packed(&draft, &changes, times)?;
+        let tar = write_packed(&draft, &*changes, times)?;
         let layer = match times {
             Times::Layer => self
                 .store

@@ -7,6 +7,9 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+/// Threads that read, for each that runs.
+const READERS: usize = 4;
+
 /// Units that may be under way or waiting, for each thread.
 const UNITS_AHEAD: usize = 2;
 
@@ -15,6 +18,12 @@ const PIECES_AHEAD: usize = 4;
 
 /// More threads than this gain nothing here: the consumer is the bound.
 const MOST_THREADS: usize = 32;
+
+/// How many threads wait for the disk when files are read that it may have to fetch: several for
+/// each that runs, because a disk answers many questions at once.
+pub(crate) fn readers() -> usize {
+    (READERS * threads()).min(MOST_THREADS)
+}
 
 /// How many threads this machine runs at once.
 pub(crate) fn threads() -> usize {

@@ -147,7 +147,11 @@ where
         mut each: impl FnMut(T) -> io::Result<()>,
     ) -> Result<(), ScanError> {
         let digests = self.digests.then(Digests::default);
-        let threads = NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN);
+        let threads = match self.digests {
+            true => ordered::readers(),
+            false => ordered::threads(),
+        };
+        let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
         let names = Names {
             scan: self,
             open: vec![Level {

@@ -1,25 +1,30 @@
 //! Changes written out as a directory: for machines that cannot mount EROFS, and for exports.
 //!
 //! Everything happens below the root's descriptor (see [`Root`]) and nothing is followed.
-//! Directories come first, then files on all cores, then further names, and last, deepest first,
-//! the metadata of directories: writing into one changes its time, and may be forbidden by its
-//! mode.
+//! The changes are read once. Each directory is made when it comes, what is in it on all cores, then
+//! further names, and last, deepest first, the metadata of directories: writing into one changes
+//! its time, and may be forbidden by its mode.
 
+use crate::changes::{ChangeList, ReadChanges};
 use crate::model::{Change, Content, Data, Kind, Metadata, Node, RelPath};
+use crate::ordered::{self, Stop};
 use crate::root::Root;
 use crate::runs::{Run, Runs};
 use crate::xattr::Marks;
-use rayon::prelude::*;
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::num::NonZero;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::{Mutex, PoisonError};
 use sys::Errno;
+use sys::fs::Target;
 
-/// Bytes below which asking the file system to share costs more than copying.
-const WORTH_SHARING: u64 = 64 * 1024;
+/// Bytes below which asking the file system to share, or for holes, costs more than copying.
+const WORTH_ASKING: u64 = 64 * 1024;
+
+/// Inodes that one thread makes in a row.
+const UNIT: usize = 32;
 
 /// What stands for deletions in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,9 @@ pub enum UnpackError {
         /// Why.
         source: io::Error,
     },
+    /// The list of changes cannot be read.
+    #[error("read the list of changes")]
+    List(#[source] io::Error),
     /// A file has another size than its metadata says.
     #[error("{path} changed while it was read")]
     Changed {
@@ -99,7 +107,7 @@ pub enum UnpackError {
 /// # Errors
 /// When something cannot be written or read. What was written by then stays.
 pub fn unpack(
-    changes: &[(RelPath, Change)],
+    changes: &(impl ChangeList + ?Sized),
     root: &Root,
     options: UnpackOptions,
 ) -> Result<Unpacked, UnpackError> {
@@ -108,23 +116,29 @@ pub fn unpack(
         options,
         report: Mutex::default(),
     };
-    writer.directories(changes)?;
-    changes
-        .par_iter()
-        .with_min_len(32)
-        .try_for_each(|(path, change)| writer.inode(path, change))?;
-    for (path, change) in changes {
-        if let Change::Link { to } = change {
-            writer.link(to, path)?;
-        }
+    let mut units = Units {
+        writer: &writer,
+        changes: changes.read(),
+        open: Vec::new(),
+        directories: Vec::new(),
+        links: Vec::new(),
+    };
+    ordered::run(
+        NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN),
+        &mut units,
+        |unit: Vec<(RelPath, Change)>, _| {
+            let mut made = unit.iter().map(|(path, change)| writer.inode(path, change));
+            made.try_for_each(|made| made.map_err(Stop::Error))
+        },
+        |()| Ok(()),
+    )?;
+    for (path, to) in &units.links {
+        writer.link(to, path)?;
     }
-    for (path, change) in changes.iter().rev() {
-        if let Change::Put { node, .. } = change
-            && node.kind == Kind::Directory
-        {
-            writer.metadata(path, node)?;
-        }
+    for (path, node) in units.directories.iter().rev() {
+        writer.metadata(path, node)?;
     }
+    drop(units);
     let mut report = writer
         .report
         .into_inner()
@@ -134,6 +148,78 @@ pub fn unpack(
     Ok(report)
 }
 
+/// What is to be made, some inodes at a time. Makes the directories as they come.
+struct Units<'a> {
+    writer: &'a Writer<'a>,
+    changes: ReadChanges<'a>,
+    /// The directories from the root to the last change, without the root.
+    open: Vec<RelPath>,
+    /// All directories that have an entry, and all further names: those come last.
+    directories: Vec<(RelPath, Node)>,
+    links: Vec<(RelPath, RelPath)>,
+}
+
+impl Units<'_> {
+    fn take(&mut self, path: RelPath, change: Change) -> Result<Option<Placed>, UnpackError> {
+        while self.open.pop_if(|open| !path.starts_with(open)).is_some() {}
+        if let Some(parent) = path.parent() {
+            self.imply(&parent)?;
+        }
+        match change {
+            Change::Link { to } => self.links.push((path, to)),
+            Change::Put { node, opaque, .. } if node.kind == Kind::Directory => {
+                if !path.is_root() {
+                    at(&path, self.writer.root.make_directory(&path))?;
+                    self.open.push(path.clone());
+                }
+                if let (true, Deletions::Overlay(marks)) = (opaque, self.writer.options.deletions) {
+                    let name = [marks.prefix(), b"opaque"].concat();
+                    at(&path, self.writer.root.set_xattr(&path, &name, b"y"))?;
+                }
+                self.directories.push((path, node));
+            }
+            change => return Ok(Some((path, change))),
+        }
+        Ok(None)
+    }
+
+    /// Makes a directory that has no entry, and those above it.
+    fn imply(&mut self, directory: &RelPath) -> Result<(), UnpackError> {
+        let made = self.open.last().cloned().unwrap_or_default();
+        let above = std::iter::successors(Some(directory.clone()), RelPath::parent);
+        let mut missing: Vec<_> = above.take_while(|path| *path != made).collect();
+        while let Some(directory) = missing.pop() {
+            let root = self.writer.root;
+            at(&directory, root.make_directory(&directory))?;
+            at(&directory, root.set_permissions(&directory, 0o755))?;
+            self.open.push(directory);
+        }
+        Ok(())
+    }
+}
+
+/// A change with its path.
+type Placed = (RelPath, Change);
+
+impl Iterator for Units<'_> {
+    type Item = Result<Vec<Placed>, UnpackError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut unit = Vec::with_capacity(UNIT);
+        while unit.len() < UNIT {
+            let Some(change) = self.changes.next() else {
+                break;
+            };
+            let change = change.map_err(UnpackError::List);
+            match change.and_then(|(path, change)| self.take(path, change)) {
+                Ok(inode) => unit.extend(inode),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        (!unit.is_empty()).then_some(Ok(unit))
+    }
+}
+
 struct Writer<'a> {
     root: &'a Root,
     options: UnpackOptions,
@@ -141,37 +227,6 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Makes every directory, implied ones too.
-    fn directories(&self, changes: &[(RelPath, Change)]) -> Result<(), UnpackError> {
-        let mut made = BTreeSet::from([RelPath::root()]);
-        for (path, change) in changes {
-            let is_directory =
-                matches!(change, Change::Put { node, .. } if node.kind == Kind::Directory);
-            let first = if is_directory {
-                Some(path.clone())
-            } else {
-                path.parent()
-            };
-            let mut missing: Vec<RelPath> = std::iter::successors(first, RelPath::parent)
-                .take_while(|path| !made.contains(path))
-                .collect();
-            while let Some(directory) = missing.pop() {
-                at(&directory, self.root.make_directory(&directory))?;
-                if !(is_directory && directory == *path) {
-                    at(&directory, self.root.set_permissions(&directory, 0o755))?;
-                }
-                made.insert(directory);
-            }
-            if let (Change::Put { opaque: true, .. }, Deletions::Overlay(marks)) =
-                (change, self.options.deletions)
-            {
-                let name = [marks.prefix(), b"opaque"].concat();
-                at(path, self.root.set_xattr(path, &name, b"y"))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Makes anything but directories and further names.
     fn inode(&self, path: &RelPath, change: &Change) -> Result<(), UnpackError> {
         match change {
@@ -190,8 +245,7 @@ impl Writer<'_> {
                     if let (Some(data), true) = (data, *size > 0) {
                         fill(path, &file, data, *size)?;
                     }
-                    drop(file);
-                    self.metadata(path, node)
+                    self.file_metadata(path, &file, &node.metadata)
                 }
                 kind @ (Kind::CharDevice { .. } | Kind::BlockDevice { .. }) => {
                     match self.root.make_special(path, kind) {
@@ -220,6 +274,36 @@ impl Writer<'_> {
             return Ok(());
         }
         at(path, self.root.link(to, path))
+    }
+
+    /// [`Writer::metadata`] of a file that is open.
+    fn file_metadata(
+        &self,
+        path: &RelPath,
+        file: &File,
+        metadata: &Metadata,
+    ) -> Result<(), UnpackError> {
+        match sys::fs::set_owner(file, "", metadata.uid, metadata.gid) {
+            Err(error) if self.tolerates(&error) => {
+                self.note(|report| report.owners.push(path.clone()));
+            }
+            set => at(path, set)?,
+        }
+        for (name, value) in &metadata.xattrs {
+            at(
+                path,
+                sys::fs::set_xattr(Target::File(file.as_fd()), name, value),
+            )?;
+        }
+        at(
+            path,
+            file.set_permissions(Permissions::from_mode(metadata.mode)),
+        )?;
+        let mtime = sys::fs::Time {
+            seconds: metadata.mtime.seconds,
+            nanos: metadata.mtime.nanos,
+        };
+        at(path, sys::fs::set_times(file, "", mtime))
     }
 
     /// Owner first: giving an inode away clears its capabilities and its setuid bit.
@@ -270,7 +354,7 @@ fn at<T>(path: &RelPath, result: io::Result<T>) -> Result<T, UnpackError> {
     })
 }
 
-/// Writes a file's bytes: shared blocks where the file system can, holes as holes.
+/// Writes a file's bytes. Of larger files: shared blocks where the file system can, holes as holes.
 fn fill(path: &RelPath, file: &File, data: &Data, size: u64) -> Result<(), UnpackError> {
     let unreadable = |source| UnpackError::Read {
         path: path.clone(),
@@ -288,6 +372,12 @@ fn fill(path: &RelPath, file: &File, data: &Data, size: u64) -> Result<(), Unpac
     };
     if content.len != size {
         return Err(UnpackError::Changed { path: path.clone() });
+    }
+    if size < WORTH_ASKING {
+        let mut bytes = vec![0; size as usize];
+        let read = content.file.read_exact_at(&mut bytes, content.offset);
+        read.map_err(unreadable)?;
+        return at(path, file.write_all_at(&bytes, 0));
     }
     if at(path, share(&content, file))? {
         return Ok(());
@@ -308,8 +398,6 @@ fn fill(path: &RelPath, file: &File, data: &Data, size: u64) -> Result<(), Unpac
 
 /// Makes `to` share the blocks of a whole file; `false` where that cannot be.
 fn share(content: &Content, to: &File) -> io::Result<bool> {
-    let is_whole = content.offset == 0
-        && content.len >= WORTH_SHARING
-        && content.file.metadata()?.len() == content.len;
+    let is_whole = content.offset == 0 && content.file.metadata()?.len() == content.len;
     Ok(is_whole && sys::fs::clone_file(content.file.as_fd(), to.as_fd())?)
 }

@@ -80,8 +80,8 @@ pub(super) fn file(path: &Path, seed: u64, len: usize) -> Result<()> {
     Ok(())
 }
 
-/// Writes `count` files of 3500 bytes each, 100 to a directory.
-pub(super) fn tree(folder: &Path, count: usize) -> Result<()> {
+/// Writes `count` files of `len` bytes each, 100 to a directory.
+pub(super) fn tree(folder: &Path, count: usize, len: usize) -> Result<()> {
     for number in 0..count {
         let directory = folder.join(format!("d{:03}", number / 100));
         if number % 100 == 0 {
@@ -90,7 +90,7 @@ pub(super) fn tree(folder: &Path, count: usize) -> Result<()> {
         file(
             &directory.join(format!("f{number:05}.txt")),
             number as u64,
-            3500,
+            len,
         )?;
     }
     Ok(())

@@ -99,7 +99,16 @@ pub(super) const WORKLOADS: &[Workload] = &[
         name: "context30k",
         what: "30,000 files, 105 MB: COPY, RUN, OCI archive",
         files: |context, scale| {
-            content::tree(&context.join("src"), 30_000 / scale)?;
+            content::tree(&context.join("src"), 30_000 / scale, 3500)?;
+            dockerfile(context, "COPY src /app/src\nRUN ls /app/src > /list\n")
+        },
+        phases: &[EXPORT, UNCHANGED_EXPORT, ONE_FILE],
+    },
+    Workload {
+        name: "context200k",
+        what: "200,000 files of 20 bytes: COPY, RUN, OCI archive",
+        files: |context, scale| {
+            content::tree(&context.join("src"), 200_000 / scale, 20)?;
             dockerfile(context, "COPY src /app/src\nRUN ls /app/src > /list\n")
         },
         phases: &[EXPORT, UNCHANGED_EXPORT, ONE_FILE],

@@ -33,7 +33,7 @@ mod pieces;
 mod read;
 mod write;
 
-pub(crate) use read::{Index, Inode};
+pub(crate) use read::{Dirent, Index, Inode};
 pub(crate) use write::IndexWriter;
 pub use write::write_index;
 

@@ -9,9 +9,8 @@ use super::format::{
     TARGET_MAX, XATTR_HEADER_LEN, decode_chunk, decode_device, get, join_xattr,
 };
 use super::inode::OPAQUE;
-use super::pieces::Pieces;
+use super::pieces::{Bytes, Pieces};
 use crate::{Kind, Metadata, Time, Xattrs};
-use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -228,7 +227,7 @@ impl Index {
         Ok(xattrs)
     }
 
-    fn directory_block(&self, dir: &Inode, number: u64) -> io::Result<Cow<'_, [u8]>> {
+    fn directory_block(&self, dir: &Inode, number: u64) -> io::Result<Bytes> {
         self.body_block("a directory", dir, number)
     }
 
@@ -242,12 +241,7 @@ impl Index {
     }
 
     /// Block `number` of what belongs to an inode, or what the last block has of it.
-    fn body_block(
-        &self,
-        what: &'static str,
-        inode: &Inode,
-        number: u64,
-    ) -> io::Result<Cow<'_, [u8]>> {
+    fn body_block(&self, what: &'static str, inode: &Inode, number: u64) -> io::Result<Bytes> {
         let len = (inode.raw.size - number * BLOCK).min(BLOCK);
         let position = match inode.raw.layout {
             Layout::Inline if len < BLOCK => inode.body_at(),
@@ -257,7 +251,7 @@ impl Index {
         self.bytes(what, position, len as usize)
     }
 
-    fn bytes(&self, what: &'static str, position: u64, len: usize) -> io::Result<Cow<'_, [u8]>> {
+    fn bytes(&self, what: &'static str, position: u64, len: usize) -> io::Result<Bytes> {
         let bytes = self.pieces.bytes(position, len)?;
         bytes.ok_or_else(|| damaged(what, position))
     }

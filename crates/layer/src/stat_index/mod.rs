@@ -159,7 +159,8 @@ impl StatIndex {
         if learned.entries.len() >= LEARNED_MAX {
             let entries = std::mem::take(&mut learned.entries);
             // Without room for them, they are found out again next time.
-            learned.earlier.extend(put_aside(&entries).ok().flatten());
+            let aside = put_aside(&entries, &self.file).ok().flatten();
+            learned.earlier.extend(aside);
         }
     }
 
@@ -193,8 +194,13 @@ fn listed(entries: &BTreeMap<Box<[u8]>, (Stamp, Known)>) -> impl Iterator<Item =
     })
 }
 
-fn put_aside(entries: &BTreeMap<Box<[u8]>, (Stamp, Known)>) -> io::Result<Option<Table>> {
-    let file = sys::fs::unnamed_file(&std::env::temp_dir())?;
+/// Writes entries to a file without a name, beside `index`.
+fn put_aside(
+    entries: &BTreeMap<Box<[u8]>, (Stamp, Known)>,
+    index: &Path,
+) -> io::Result<Option<Table>> {
+    let directory = index.parent().unwrap_or(Path::new("."));
+    let file = sys::fs::unnamed_file(directory)?;
     let mut out = BufWriter::with_capacity(256 * 1024, &file);
     Table::write(listed(entries), &mut out)?;
     out.flush()?;

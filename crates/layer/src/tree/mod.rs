@@ -8,7 +8,7 @@ mod packed;
 mod upper;
 
 use crate::xattr::Marks;
-use crate::{Change, Content, Node, RelPath};
+use crate::{Change, ChangeList, Content, Node, RelPath};
 use packed::Packed;
 use std::io;
 use std::path::PathBuf;
@@ -43,10 +43,19 @@ impl Tree {
     /// # Errors
     /// When the layer cannot be read, or its index is damaged.
     pub fn changes(&self) -> io::Result<Vec<(RelPath, Change)>> {
-        match OpenTree::open(self)? {
-            OpenTree::Packed(packed) => packed.changes(),
-            OpenTree::Upper(upper) => upper.changes(),
-        }
+        self.change_list()?.read().collect()
+    }
+
+    /// [`Tree::changes`], to be gone through: those of a packed layer are read as they are asked
+    /// for.
+    ///
+    /// # Errors
+    /// When the layer cannot be opened, or is a directory that cannot be read.
+    pub fn change_list(&self) -> io::Result<Box<dyn ChangeList>> {
+        Ok(match OpenTree::open(self)? {
+            OpenTree::Packed(packed) => Box::new(packed),
+            OpenTree::Upper(upper) => Box::new(upper.changes()?),
+        })
     }
 
     /// The root directory of the layer, and whether it hides everything below.

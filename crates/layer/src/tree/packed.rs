@@ -1,10 +1,9 @@
 //! A packed layer: a tar, read through its index.
 
 use super::{Found, LayerName, Place};
-use crate::erofs::{Index, Inode};
+use crate::erofs::{Dirent, Index, Inode};
 use crate::root::PathError;
-use crate::walk::{Descend, Listed, preorder};
-use crate::{Change, Content, Data, Kind, LinkId, Node, RelPath};
+use crate::{Change, ChangeList, Content, Data, Kind, LinkId, Node, ReadChanges, RelPath};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -24,21 +23,6 @@ impl Packed {
             index: Index::open(index)?,
             tar: Arc::new(File::open(tar)?),
         })
-    }
-
-    pub(super) fn changes(&self) -> io::Result<Vec<(RelPath, Change)>> {
-        let root = self.index.root()?;
-        // The number of a directory is looked up again by path, which is cheap beside the rest.
-        let inodes = preorder(&RelPath::root(), |directory| {
-            self.list(self.descend(&root, directory)?, directory)
-        })?;
-        let mut leaders = HashMap::new();
-        let mut changes = Vec::with_capacity(inodes.len());
-        for (path, inode) in inodes {
-            let change = self.change(&path, &inode, &mut leaders)?;
-            changes.push((path, change));
-        }
-        Ok(changes)
     }
 
     pub(super) fn root(&self) -> io::Result<(Place, bool)> {
@@ -107,31 +91,6 @@ impl Packed {
         })
     }
 
-    fn list(&self, directory: Inode, path: &RelPath) -> io::Result<Vec<Listed<Inode>>> {
-        let entries = self.index.entries(&directory)?;
-        let listed = entries.into_iter().map(|entry| {
-            let path = path.join(&entry.name).map_err(io::Error::other)?;
-            let item = self.index.child(&directory, entry.nid)?;
-            let descend = Descend::into_directory(item.is_directory());
-            Ok(Listed {
-                path,
-                item,
-                descend,
-            })
-        });
-        listed.collect()
-    }
-
-    /// The directory at `path`.
-    fn descend(&self, root: &Inode, path: &RelPath) -> io::Result<Inode> {
-        let mut inode = *root;
-        for name in path.components() {
-            let child = self.index.lookup(&inode, name)?;
-            inode = child.ok_or_else(|| PathError::new("look up", path, Errno::NOENT))?;
-        }
-        Ok(inode)
-    }
-
     fn change(
         &self,
         path: &RelPath,
@@ -163,6 +122,67 @@ impl Packed {
             opaque,
             data,
         })
+    }
+}
+
+impl ChangeList for Packed {
+    fn read(&self) -> ReadChanges<'_> {
+        let mut walk = Walk {
+            packed: self,
+            open: Vec::new(),
+            leaders: HashMap::new(),
+        };
+        let root = self.index.root();
+        match root.and_then(|root| walk.enter(RelPath::root(), root)) {
+            Ok(()) => Box::new(walk),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+}
+
+/// Goes through a layer in path order.
+struct Walk<'a> {
+    packed: &'a Packed,
+    /// The directories from the root to the entry at hand, and what is still to come of each.
+    open: Vec<(RelPath, Inode, std::vec::IntoIter<Dirent>)>,
+    /// The first names of inodes that have several.
+    leaders: HashMap<u64, RelPath>,
+}
+
+impl Walk<'_> {
+    fn enter(&mut self, path: RelPath, directory: Inode) -> io::Result<()> {
+        let entries = self.packed.index.entries(&directory)?;
+        self.open.push((path, directory, entries.into_iter()));
+        Ok(())
+    }
+
+    fn step(&mut self) -> io::Result<Option<(RelPath, Change)>> {
+        loop {
+            let Some((dir, directory, entries)) = self.open.last_mut() else {
+                return Ok(None);
+            };
+            let Some(entry) = entries.next() else {
+                self.open.pop();
+                continue;
+            };
+            let path = dir.join(&entry.name).map_err(io::Error::other)?;
+            let inode = self.packed.index.child(directory, entry.nid)?;
+            let change = self.packed.change(&path, &inode, &mut self.leaders)?;
+            if inode.is_directory() {
+                self.enter(path.clone(), inode)?;
+            }
+            return Ok(Some((path, change)));
+        }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = io::Result<(RelPath, Change)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Nothing follows an error.
+        let step = self.step().inspect_err(|_| self.open.clear());
+        step.transpose()
     }
 }
 
