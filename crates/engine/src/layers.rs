@@ -6,23 +6,24 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use layer::compress::Compression;
 use layer::xattr::Marks;
 use layer::{Bring, Change, ChangeList, EmptyTree, RelPath, Scratch, Stack, Times, Tree, View};
-use oci::{Descriptor, DiffId, MediaType};
+use oci::{Descriptor, DiffId};
 use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
 
 use crate::cancel::Cancel;
+use crate::compressor::Compressor;
 use crate::error::StepError;
 use crate::event::VertexDigest;
 use crate::fetch::{Fetcher, RemoteLayer};
 use crate::mounting::Mounting;
 use crate::room::Room;
+use crate::turns::Turns;
 
 /// Access to layers on behalf of one call of the engine.
 pub(crate) struct Layers<'e> {
@@ -36,7 +37,13 @@ pub(crate) struct Layers<'e> {
     /// Layers that were found: the store keeps them as long as it is open.
     found: Mutex<HashMap<LayerId, Layer>>,
     stacks: Mutex<HashMap<Vec<LayerId>, Arc<Stack>>>,
+    /// Layers whose tar is being written.
+    packing: Turns<(LayerId, Times)>,
+    compressor: Compressor<'e>,
 }
+
+/// What a layer of a step became with the times of an image.
+const RETIMED: &str = "retimed";
 
 /// A layer's bytes, ready to be shipped.
 #[derive(Clone, Debug)]
@@ -52,6 +59,8 @@ pub(crate) struct LayerBlob {
 impl<'e> Layers<'e> {
     pub(crate) fn new(store: &'e Store, mounting: Mounting<'e>, fetcher: Fetcher) -> Layers<'e> {
         Layers {
+            compressor: Compressor::new(store, fetcher.cancel.clone()),
+            packing: Turns::default(),
             store,
             mounting,
             fetcher,
@@ -328,6 +337,7 @@ impl<'e> Layers<'e> {
             .layer_draft()
             .map_err(StepError::failed("make a layer"))?;
         let tar = write_packed(&draft, changes, Times::Layer)?;
+        self.compressor.trust(tar.diff_id);
         draft
             .commit_packed(tar)
             .map_err(StepError::failed("keep the layer"))
@@ -341,9 +351,14 @@ impl<'e> Layers<'e> {
             .map_err(StepError::failed(format!("read layer {id}")))
     }
 
-    /// A layer with its tar, whose entries have these times.
+    /// A layer with its tar, whose entries have these times. It is written once, by whoever asks
+    /// first.
     pub(crate) fn packed(&self, id: LayerId, times: Times) -> Result<store::Packed, StepError> {
         let failed = || format!("write the tar of layer {id}");
+        let _turn = self.packing.take((id, times));
+        if let Some(packed) = self.packed_before(id, times)? {
+            return Ok(packed);
+        }
         let layer = self.get(id)?;
         if let Some(packed) = layer
             .packed
@@ -360,6 +375,7 @@ impl<'e> Layers<'e> {
             .layer_draft()
             .map_err(StepError::failed(failed()))?;
         let tar = write_packed(&draft, &*changes, times)?;
+        self.compressor.trust(tar.diff_id);
         let layer = match times {
             Times::Layer => self
                 .store
@@ -368,10 +384,12 @@ impl<'e> Layers<'e> {
                 .inspect(|layer| self.remember(layer))?,
             // With other times it is another layer, shared by whoever needs the same bytes.
             Times::Clamp(_) | Times::Preserve => {
-                let id = draft
+                let shared = draft
                     .commit_shared(tar)
                     .map_err(StepError::failed(failed()))?;
-                self.get(id)?
+                let subject = format!("{id} {times:?}");
+                drop(self.store.save_note(RETIMED, &subject, &tar.diff_id));
+                self.get(shared)?
             }
         };
         layer.packed.ok_or_else(|| {
@@ -379,6 +397,21 @@ impl<'e> Layers<'e> {
                 "layer {id} has no tar although it was just written"
             ))
         })
+    }
+
+    /// The tar that an earlier call wrote of a layer for other times, in this process or another.
+    fn packed_before(&self, id: LayerId, times: Times) -> Result<Option<store::Packed>, StepError> {
+        if times == Times::Layer || is_foreign(id) {
+            return Ok(None);
+        }
+        let known = self
+            .store
+            .note::<DiffId>(RETIMED, &format!("{id} {times:?}"))
+            .map_err(StepError::failed(format!("look up layer {id}")))?;
+        match known {
+            Some(diff_id) => Ok(self.find(LayerId::shared(diff_id))?.and_then(|l| l.packed)),
+            None => Ok(None),
+        }
     }
 
     /// The layer with these times, and what its tar hashes to. A layer that came with an image is
@@ -422,10 +455,9 @@ impl<'e> Layers<'e> {
             Some(origin) => (origin.blob, origin.repositories),
             None => {
                 self.ensure(&[id])?;
-                (
-                    self.compressed(&self.packed(id, times)?, compression)?,
-                    Vec::new(),
-                )
+                let packed = self.packed(id, times)?;
+                let descriptor = self.compressor.compressed(&packed, compression)?;
+                (descriptor, Vec::new())
             }
         };
         let blob = self
@@ -443,69 +475,6 @@ impl<'e> Layers<'e> {
     pub(crate) fn download_blob(&self, blob: &LayerBlob) -> Result<PathBuf, StepError> {
         self.fetcher
             .fetch_blob(self.store, &blob.descriptor, &blob.repositories)
-    }
-
-    /// Compresses a layer's tar, once.
-    fn compressed(
-        &self,
-        packed: &store::Packed,
-        compression: Compression,
-    ) -> Result<Descriptor, StepError> {
-        let failed = || format!("compress layer {}", packed.diff_id);
-        let name = compression.identity();
-        let known = self
-            .store
-            .compressed(packed.diff_id, &name)
-            .map_err(StepError::failed(failed()))?;
-        if let Some(descriptor) = known
-            && self
-                .store
-                .blob(&descriptor.digest)
-                .map_err(StepError::failed(failed()))?
-                .is_some()
-        {
-            return Ok(descriptor);
-        }
-        let tar = File::open(&packed.tar).map_err(StepError::failed(failed()))?;
-        let mut writer = self
-            .store
-            .blob_writer(None)
-            .map_err(StepError::failed(failed()))?;
-        let compressed = layer::compress::compress(
-            &tar,
-            packed.tar_len,
-            packed.diff_id,
-            compression,
-            None,
-            &mut UntilCancelled(&mut writer, self.cancel()),
-        );
-        if self.cancel().is_cancelled() {
-            return Err(StepError::Cancelled);
-        }
-        compressed.map_err(StepError::failed(failed()))?;
-        writer.flush().map_err(StepError::failed(failed()))?;
-        let blob = writer.commit().map_err(StepError::failed(failed()))?;
-        let descriptor = Descriptor::new(media_type(compression), blob.digest, blob.len);
-        self.store
-            .save_compressed(packed.diff_id, &name, &descriptor)
-            .map_err(StepError::failed(failed()))?;
-        Ok(descriptor)
-    }
-}
-
-/// Takes bytes until nobody wants them any more.
-struct UntilCancelled<'w, W>(&'w mut W, &'w Cancel);
-
-impl<W: Write> Write for UntilCancelled<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.1.is_cancelled() {
-            return Err(std::io::Error::other("the build was cancelled"));
-        }
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
     }
 }
 
@@ -559,13 +528,5 @@ fn write_packed(
     Ok(TarIdentity {
         diff_id: packed.diff_id,
         len: packed.tar_len,
-    })
-}
-
-fn media_type(compression: Compression) -> MediaType {
-    MediaType::OciLayer(match compression {
-        Compression::None => oci::Compression::None,
-        Compression::Gzip { .. } => oci::Compression::Gzip,
-        Compression::Zstd { .. } => oci::Compression::Zstd,
     })
 }

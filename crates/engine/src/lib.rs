@@ -12,9 +12,11 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod blocks;
 mod build;
 mod cancel;
 mod compare;
+mod compressor;
 mod container;
 pub mod diagnose;
 mod error;
@@ -41,6 +43,7 @@ mod room;
 mod settle;
 mod step;
 mod terminal;
+mod turns;
 mod usage;
 mod verify;
 

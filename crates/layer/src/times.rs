@@ -17,7 +17,7 @@ const SPAN: u64 = 31_536_000;
 const DOMAIN: &[u8] = b"kiln layer content 1\n";
 
 /// Which modification times the entries of a layer get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Times {
     /// All the same one, derived from the layer's content.
     #[default]

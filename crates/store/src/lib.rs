@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod blocks;
 mod cache;
 mod cache_mount;
 mod disk;
@@ -37,6 +38,7 @@ mod store;
 mod usage;
 
 pub use blob::{Blob, BlobWriter};
+pub use blocks::{BlockName, BlockPlace};
 pub use cache::{InputChange, Key, ResultRecord, StepRecord};
 pub use cache_mount::{CacheMount, Sharing};
 pub use disk::{Fault, Operation};

@@ -54,7 +54,8 @@ const BATCH: usize = 32;
 const SMALL_UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// Folders of small files without meaning for anything else.
-const SMALL_FOLDERS: [&str; 7] = [
+const SMALL_FOLDERS: [&str; 8] = [
+    crate::blocks::FOLDER,
     "cache/links",
     "cache/steps",
     "origins",

@@ -39,6 +39,16 @@ pub fn use_processors(processors: &CpuSet) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, processors)?)
 }
 
+/// Makes the calling thread, and those it starts from here on, yield to others: `increment` is
+/// added to its nice value. Only that of the thread changes, as it does for every thread on Linux.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn nice(increment: i32) -> io::Result<()> {
+    rustix::process::nice(increment)?;
+    Ok(())
+}
+
 /// Namespaces that a new process gets for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Namespaces {

@@ -2,9 +2,12 @@
 //! nothing moves that is there already.
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -397,4 +400,102 @@ fn a_base_that_is_only_pushed_on_is_mounted_and_never_downloaded() {
     run.kiln(&["pull", &name]).success();
     let read = run.kiln(&["run", "--rm", &name, "cat", "/dir/f"]);
     assert_eq!(read.success().stdout, "content");
+}
+
+/// Blobs of the project's store: their files, the largest first.
+fn stored_blobs(project: &Project) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for shard in fs::read_dir(project.store().join("blobs"))
+        .into_iter()
+        .flatten()
+    {
+        let files = fs::read_dir(shard.unwrap().path()).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        found.extend(files.filter(|path| path.extension().is_some_and(|end| end == "data")));
+    }
+    found.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).map_or(0, |data| data.len())));
+    found
+}
+
+#[test]
+fn layers_are_compressed_while_later_steps_still_run() {
+    let gate = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = gate.local_addr().unwrap().port();
+    let project = Project::with(&format!(
+        "FROM busybox\nCOPY f /f\nRUN nc 127.0.0.1 {port} < /dev/null\n"
+    ));
+    project.write("f", "content");
+    let is_compressed = || project.store().join("compressed").exists();
+    let mut build = project
+        .command(&["build", "-o", "type=oci,dest=image.tar", "."])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The last step is let go when the layer of the one before it is a blob.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_compressed() {
+        assert!(
+            Instant::now() < deadline,
+            "nothing is compressed before the end"
+        );
+        assert!(build.try_wait().unwrap().is_none(), "the last step waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (mut step, _) = gate.accept().unwrap();
+    step.write_all(b"go\n").unwrap();
+    drop(step);
+    assert!(build.wait().unwrap().success());
+    assert!(project.path("image.tar").exists());
+}
+
+/// 3 MB that compress by half, another for each seed.
+fn half_noise(mut seed: u64) -> Vec<u8> {
+    let mut next = move || {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8
+    };
+    (0..3_000_000)
+        .map(|place| if place % 2 == 0 { b'.' } else { next() })
+        .collect()
+}
+
+/// What earlier blobs have in common with a layer is copied from them, and shows in nothing: the
+/// archive is the one of a store that never saw them, even when they are damaged by now.
+#[test]
+fn an_archive_is_the_same_whatever_was_compressed_before() {
+    let dockerfile = "FROM busybox\nCOPY data /data\n";
+    let files = |project: &Project, changed: bool| {
+        for number in 0..3 {
+            project.write(&format!("data/{number}"), half_noise(number));
+        }
+        if changed {
+            project.write("data/1", half_noise(77));
+        }
+    };
+    let archive = |project: &Project| {
+        let output = "type=oci,dest=image.tar";
+        project.kiln(&["build", "-q", "-o", output, "."]).success();
+        fs::read(project.path("image.tar")).unwrap()
+    };
+    let fresh = Project::with(dockerfile);
+    files(&fresh, true);
+    let expected = archive(&fresh);
+
+    for damaged in [false, true] {
+        let project = Project::with(dockerfile);
+        files(&project, false);
+        archive(&project);
+        let blob = stored_blobs(&project).remove(0);
+        if damaged {
+            let mut bytes = fs::read(&blob).unwrap();
+            for place in (0..bytes.len()).step_by(100_000) {
+                bytes[place] ^= 0x55;
+            }
+            fs::write(&blob, bytes).unwrap();
+        }
+        files(&project, true);
+        assert!(archive(&project) == expected, "damaged: {damaged}");
+    }
 }

@@ -212,8 +212,15 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
         self.answer(event)
     }
 
-    /// Starts as many jobs as may run at once.
+    /// Starts as many jobs as may run at once, and lets what is done beside them go on.
     fn start_jobs(&mut self, scope: &'scope std::thread::Scope<'scope, '_>) {
+        self.start_waiting(scope);
+        if let Some(ahead) = self.session.ahead.filter(|_| self.running > 0) {
+            ahead.go_on();
+        }
+    }
+
+    fn start_waiting(&mut self, scope: &'scope std::thread::Scope<'scope, '_>) {
         while self.running < self.session.jobs {
             let Some(job) = self.waiting.pop_front() else {
                 return;

@@ -136,12 +136,16 @@ impl Session<'_> {
         layers: &[LayerId],
         inputs: Vec<(String, String)>,
     ) {
+        let in_image = self.in_image.contains(&index.0);
+        if let Some(ahead) = self.ahead.filter(|_| in_image) {
+            ahead.note(layers);
+        }
         if let Some(exports) = self.exports {
             let result = SeenResult {
                 layers: layers.to_vec(),
                 inputs,
                 description: self.vertex(index).meta.name.clone(),
-                in_image: self.in_image.contains(&index.0),
+                in_image,
             };
             exports.result(key, result);
         }

@@ -1,5 +1,6 @@
 //! The journey of one build: contexts, compilation, solving, export.
 
+mod ahead;
 pub(crate) mod compile;
 pub(crate) mod context;
 mod drive;
@@ -12,11 +13,14 @@ pub(crate) mod prepare;
 mod session;
 mod unmatched;
 
+use std::thread::Scope;
+
 use layer::Times;
 use oci::{Descriptor, Digest, Reference, Timestamp};
 use solver::VertexIndex;
 use store::LayerId;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use handle::Handle;
 pub(crate) use session::Session;
 
@@ -105,6 +109,7 @@ impl Engine {
         let exports = (!request.cache_to.is_empty())
             .then(|| build.exports(&layers, events))
             .transpose()?;
+        let ahead = Ahead::new(&request, build.times()?, &layers, &self.room);
         let outcome = std::thread::scope(|scope| {
             // Gone when this closure ends, however it does.
             let (_running, ended) = std::sync::mpsc::channel();
@@ -113,11 +118,22 @@ impl Engine {
             }
             let exports = exports.as_ref();
             let _at_work = exports.map(|exports| exports.start(scope, cancel));
-            build.run(&layers, exports, events, cancel)
+            let beside = Beside {
+                exports,
+                ahead: ahead.as_ref(),
+            };
+            build.run(&layers, beside, scope, events, cancel)
         })?;
         self.settle_later();
         Ok(outcome)
     }
+}
+
+/// What is done beside the steps.
+#[derive(Clone, Copy)]
+struct Beside<'x> {
+    exports: Option<&'x Exports<'x>>,
+    ahead: Option<&'x Ahead<'x>>,
 }
 
 struct Build<'b> {
@@ -146,14 +162,18 @@ impl<'b> Build<'b> {
     }
 
     /// Solves and exports.
-    fn run(
+    fn run<'scope>(
         &self,
         layers: &Layers<'_>,
-        exports: Option<&Exports<'_>>,
+        beside: Beside<'scope>,
+        scope: &'scope Scope<'scope, '_>,
         events: &Events,
         cancel: &Cancel,
     ) -> Result<BuildOutcome, BuildError> {
-        let chains = self.solve(layers, exports, events, cancel)?;
+        let exports = beside.exports;
+        let at_work = beside.ahead.map(|ahead| ahead.start(scope));
+        let chains = self.solve(layers, beside, events, cancel)?;
+        drop(at_work);
         for tree in self.prepared.contexts.trees() {
             if let Some(stats) = &tree.stats {
                 // Without it the next build reads more; nothing else changes.
@@ -180,7 +200,7 @@ impl<'b> Build<'b> {
     fn solve(
         &self,
         layers: &Layers<'_>,
-        exports: Option<&Exports<'_>>,
+        Beside { exports, ahead }: Beside<'_>,
         events: &Events,
         cancel: &Cancel,
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
@@ -223,6 +243,7 @@ impl<'b> Build<'b> {
             room: &self.engine.room,
             remote: RemoteCaches::new(store, net, places, times, events.clone()),
             exports,
+            ahead,
             targets: &targets,
         });
         let mut results = drive::drive(&session, &session.plan(), &targets)?.into_iter();

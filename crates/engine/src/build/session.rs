@@ -14,6 +14,7 @@ use solver::{
 };
 use store::{Key, LayerId, ResultRecord, Store};
 
+use super::ahead::Ahead;
 use super::context::Contexts;
 use super::explain;
 use super::handle::Handle;
@@ -53,6 +54,8 @@ pub(crate) struct Session<'e> {
     pub(super) remote: RemoteCaches<'e>,
     /// The caches that this build is exported to; `None` without any.
     pub(super) exports: Option<&'e Exports<'e>>,
+    /// Makes layers ready to be shipped; `None` when nothing is.
+    pub(super) ahead: Option<&'e Ahead<'e>>,
     /// Vertices whose layers are an image's.
     pub(super) in_image: HashSet<usize>,
     /// Keys that were looked up and not found. A step under any other key executes whatever the
@@ -82,6 +85,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) remote: RemoteCaches<'e>,
     pub(crate) room: &'e Arc<Room>,
     pub(crate) exports: Option<&'e Exports<'e>>,
+    pub(crate) ahead: Option<&'e Ahead<'e>>,
     /// The vertices that are images.
     pub(crate) targets: &'e [VertexIndex],
 }
@@ -106,6 +110,7 @@ impl<'e> Session<'e> {
             remote,
             room,
             exports,
+            ahead,
             targets,
         } = parts;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -136,6 +141,7 @@ impl<'e> Session<'e> {
             times,
             remote,
             exports,
+            ahead,
             in_image: shipped(definition, targets),
             missed: Mutex::default(),
             runs_to_come: AtomicUsize::new(

@@ -1,18 +1,16 @@
 //! OCI layouts and docker archives: the same files, in a directory or in a tar.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Seek, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use layer::{Change, Content, Data, Kind, Metadata, Node, RelPath, Times};
 use oci::{Annotations, Descriptor, Digest, Document, Index, MediaType, Reference};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::Store;
 
+use super::archive::{self, Files, Origin};
 use super::document;
 use super::files::stream;
 use super::shipment::Shipment;
@@ -23,14 +21,6 @@ use crate::request::{Annotation, AnnotationLevel, Destination};
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
-
-/// Where a file of the layout comes from.
-enum Origin {
-    Bytes(Arc<[u8]>),
-    File(PathBuf),
-}
-
-type Files = BTreeMap<String, Origin>;
 
 /// An archive that was written before and is still there.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,17 +190,8 @@ fn write_archive(
 ) -> Result<(), BuildError> {
     match dest {
         Destination::Stdout => {
-            let failed = |error: io::Error| BuildError::export("to standard output", error);
-            let path = store
-                .scratch()
-                .map_err(|error| BuildError::store("make a temporary file", error))?
-                .join("tar");
-            let mut file = pack(&path, files)
-                .map_err(|error| BuildError::export("to standard output", error))?;
-            let mut out = stream(dest, stdout)?;
-            file.rewind().map_err(failed)?;
-            io::copy(&mut file, &mut out).map_err(failed)?;
-            out.flush().map_err(failed)
+            let failed = |error| BuildError::export("to standard output", error);
+            archive::write(files, stream(dest, stdout)?).map_err(failed)
         }
         Destination::Path(path) => write_file(store, path, files),
     }
@@ -233,10 +214,12 @@ fn write_file(store: &Store, path: &Path, files: &Files) -> Result<(), BuildErro
     let mut partial = absolute.clone().into_os_string();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    let result = pack(&partial, files).and_then(|_| Ok(fs::rename(&partial, &absolute)?));
+    let result = File::create(&partial)
+        .and_then(|file| archive::write(files, &file))
+        .and_then(|()| fs::rename(&partial, &absolute));
     if let Err(error) = result {
         drop(fs::remove_file(&partial));
-        return Err(failed(error));
+        return Err(failed(error.into()));
     }
     if let Ok(now) = written(&absolute, content) {
         drop(store.save_note(NOTE, &subject, &now));
@@ -265,61 +248,4 @@ fn written(path: &Path, content: Digest) -> io::Result<Written> {
         inode: metadata.ino(),
         modified,
     })
-}
-
-fn pack(path: &Path, files: &Files) -> Result<File, Box<dyn std::error::Error + Send + Sync>> {
-    let mut changes: BTreeMap<RelPath, Change> = BTreeMap::new();
-    let put = |kind, mode, data| {
-        let node = Node {
-            kind,
-            metadata: Metadata {
-                mode,
-                ..Metadata::default()
-            },
-            links: None,
-        };
-        Change::Put {
-            node,
-            opaque: false,
-            data,
-        }
-    };
-    for (name, origin) in files {
-        let name = RelPath::new(name.clone().into_bytes())?;
-        let mut parent = name.parent();
-        while let Some(directory) = parent.filter(|directory| !directory.is_root()) {
-            parent = directory.parent();
-            changes
-                .entry(directory)
-                .or_insert_with(|| put(Kind::Directory, 0o755, None));
-        }
-        let (size, data) = match origin {
-            Origin::Bytes(bytes) => (bytes.len() as u64, Data::Inline(bytes.clone())),
-            Origin::File(path) => {
-                let file = File::open(path)?;
-                let len = file.metadata()?.len();
-                (
-                    len,
-                    Data::Open(Content {
-                        file: Arc::new(file),
-                        offset: 0,
-                        len,
-                    }),
-                )
-            }
-        };
-        changes.insert(name, put(Kind::File { size }, 0o644, Some(data)));
-    }
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)?;
-    layer::pack(
-        &changes.into_iter().collect::<Vec<_>>(),
-        Times::Preserve,
-        &file,
-    )?;
-    Ok(file)
 }

@@ -197,7 +197,8 @@ fn assemble(
     })
 }
 
-fn writer(encoding: Encoding) -> layer::compress::Compression {
+/// How layers are compressed for an output.
+pub(crate) fn writer(encoding: Encoding) -> layer::compress::Compression {
     use layer::compress::Compression as Writer;
     match (encoding.compression, encoding.level) {
         (Compression::Gzip, None) => Writer::GZIP,

@@ -1,16 +1,29 @@
 //! Where a tar is cut into blocks: at places that its content decides.
 //!
+//! ```text
+//! header │ data of a large file              │ header, small file, header, … │ data of a large file
+//!        ↑          ↑           ↑            ↑                ↑              ↑
+//!        always     where the bytes say so   always           the same       always
+//! ```
+//!
 //! An insertion moves the places behind it along with the content, so that most blocks of a tar
-//! that changed a little are the same as before. The places are part of the form of our blobs:
-//! changing anything here changes every blob's bytes, and so [`super::gzip`]'s version.
+//! that changed a little are the same as before. When a layer's content changes, its time does,
+//! and so all its headers do: the data of large files keep theirs out of their blocks. The places
+//! are part of the form of our blobs: changing anything here changes every blob's bytes, and so
+//! [`super::gzip`]'s version.
 
 use super::{CompressError, Tar};
+use crate::tar::{BLOCK, Extent, extent};
+use std::ops::Range;
 
-/// No block is shorter, but for the last.
+/// No block is shorter, but for those before a place that is always a cut.
 pub(super) const LEAST: usize = 256 * 1024;
 
 /// No block is longer.
 pub(super) const MOST: usize = 1024 * 1024;
+
+/// Files of so many bytes have blocks of their own.
+const LARGE: u64 = LEAST as u64;
 
 /// A place is a cut when these bits of its hash are zero: one in 256 Ki places.
 const MASK: u64 = 0xffff_c000_0000_0000;
@@ -44,40 +57,88 @@ const fn gear() -> [u64; 256] {
 pub(super) struct Blocks<'a> {
     tar: &'a Tar<'a>,
     offset: u64,
+    /// The next header that was not looked at; `None` after the last, or what is no header.
+    header: Option<u64>,
+    /// The data of the last large file whose header was looked at, padding included.
+    large: Range<u64>,
 }
 
 impl<'a> Blocks<'a> {
     pub(super) fn new(tar: &'a Tar<'a>) -> Blocks<'a> {
-        Blocks { tar, offset: 0 }
+        Blocks {
+            tar,
+            offset: 0,
+            header: Some(0),
+            large: 0..0,
+        }
     }
 
     fn next_block(&mut self) -> Result<Option<Vec<u8>>, CompressError> {
         let mut block = Vec::with_capacity(LEAST + STEP);
-        if self.tar.read(self.offset, LEAST, &mut block)? < LEAST {
-            self.offset += block.len() as u64;
-            return Ok((!block.is_empty()).then_some(block));
-        }
         let mut hash = 0;
-        for &byte in &block[LEAST - WINDOW..] {
-            hash = roll(hash, byte);
-        }
         while block.len() < MOST {
             let scanned = block.len();
-            let step = STEP.min(MOST - scanned);
-            if self
-                .tar
-                .read(self.offset + scanned as u64, step, &mut block)?
-                == 0
-            {
+            let step = if scanned == 0 { LEAST } else { STEP };
+            let step = step.min(MOST - scanned);
+            let at = self.offset + scanned as u64;
+            if self.tar.read(at, step, &mut block)? == 0 {
                 break;
             }
-            if let Some(cut) = find_cut(&mut hash, &block[scanned..]) {
+            let always = self.cut_within(&block)?;
+            block.truncate(always.unwrap_or(block.len()));
+            if scanned == 0 {
+                let before = block.len().min(LEAST).saturating_sub(WINDOW);
+                block[before..]
+                    .iter()
+                    .for_each(|&byte| hash = roll(hash, byte));
+            } else if let Some(cut) = find_cut(&mut hash, &block[scanned..]) {
                 block.truncate(scanned + cut);
+                break;
+            }
+            if always.is_some() {
                 break;
             }
         }
         self.offset += block.len() as u64;
-        Ok(Some(block))
+        Ok((!block.is_empty()).then_some(block))
+    }
+
+    /// How long the block is that has begun, if one of the places that always are cuts is in what
+    /// was read of it.
+    fn cut_within(&mut self, read: &[u8]) -> Result<Option<usize>, CompressError> {
+        let end = self.offset + read.len() as u64;
+        loop {
+            let places = [self.large.start, self.large.end];
+            if let Some(place) = places.into_iter().find(|&place| place > self.offset) {
+                return Ok((place <= end).then(|| (place - self.offset) as usize));
+            }
+            match self.header {
+                Some(header) if header < end => self.pass_header(header, read)?,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    fn pass_header(&mut self, header: u64, read: &[u8]) -> Result<(), CompressError> {
+        let start = header.checked_sub(self.offset).map(|start| start as usize);
+        let within = start.and_then(|start| read.get(start..start + BLOCK as usize));
+        let extent = match within {
+            Some(block) => extent(block),
+            // It is in two blocks.
+            None => {
+                let mut block = Vec::new();
+                self.tar.read(header, BLOCK as usize, &mut block)?;
+                extent(&block)
+            }
+        };
+        let data = header + BLOCK;
+        self.header = extent.and_then(|extent| data.checked_add(extent.padded));
+        if let (Some(Extent { is_file: true, .. }), Some(next)) = (extent, self.header)
+            && next - data >= LARGE
+        {
+            self.large = data..next;
+        }
+        Ok(())
     }
 }
 

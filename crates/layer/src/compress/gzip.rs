@@ -15,18 +15,17 @@
 
 use super::blocks::{Blocks, MOST};
 use super::unfinished::unfinish;
-use super::{Blob, CompressError, Tar};
+use super::{CompressError, Tar, write_error};
 use crate::ordered::{self, Stop};
 use libdeflater::{CompressionLvl, Compressor};
-use oci::DiffId;
 use sha2::{Digest, Sha256};
-use std::io;
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Number of the form of our members: a change of the places of cuts, of the compressor or its
 /// version gets another one.
-pub(super) const WRITER: u32 = 2;
+pub(super) const WRITER: u32 = 3;
 
 /// Magic, deflate, no flags, no time, no extra flags, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -55,31 +54,38 @@ impl BlockKey {
 
 /// Remembers compressed blocks. It may forget any of them at any time.
 pub trait BlockCache: Send + Sync {
-    /// The block that was put under this key, exactly; other bytes damage the blob.
+    /// The block that was put under this key, exactly; other bytes damage the blob. Called by
+    /// several threads.
     fn get(&self, key: &BlockKey) -> Option<Vec<u8>>;
 
-    /// Takes a block to remember.
-    fn put(&self, key: &BlockKey, block: &[u8]);
+    /// Takes note of a block at this offset of the blob that is being written. Called in order of
+    /// offsets, for blocks that came out of the cache too.
+    fn put(&self, key: &BlockKey, offset: u64, block: &[u8]);
 }
+
+/// Shorter blocks are compressed as quickly as they are found.
+const WORTH_KEEPING: usize = 64 * 1024;
 
 /// A block before and after compression.
 struct Block {
     raw: Vec<u8>,
     deflated: Vec<u8>,
     crc: crc32fast::Hasher,
+    key: Option<BlockKey>,
 }
 
-/// Compresses the tar and says what it hashes to.
+/// Compresses the tar, whose bytes `take` is shown.
 pub(super) fn compress(
     tar: &Tar<'_>,
     level: u32,
     cache: Option<&dyn BlockCache>,
-    blob: &mut Blob<'_>,
-) -> Result<DiffId, CompressError> {
+    take: &mut dyn FnMut(&[u8]),
+    out: &mut dyn Write,
+) -> Result<(), CompressError> {
     let deflater = Deflater::new(level)?;
-    blob.put(&HEADER)?;
+    out.write_all(&HEADER).map_err(write_error)?;
+    let mut offset = HEADER.len() as u64;
     let mut crc = crc32fast::Hasher::new();
-    let mut hasher = oci::Hasher::sha256();
     let threads = NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN);
     ordered::run(
         threads,
@@ -89,16 +95,18 @@ pub(super) fn compress(
             Ok(sink.put(block)?)
         },
         |block| {
-            hasher.update(&block.raw);
+            take(&block.raw);
             crc.combine(&block.crc);
-            blob.put(&block.deflated)
+            if let (Some(cache), Some(key)) = (cache, &block.key) {
+                cache.put(key, offset, &block.deflated);
+            }
+            offset += block.deflated.len() as u64;
+            out.write_all(&block.deflated).map_err(write_error)
         },
     )?;
-    blob.put(&END)?;
-    blob.put(&crc.finalize().to_le_bytes())?;
     let [a, b, c, d, ..] = tar.len.to_le_bytes();
-    blob.put(&[a, b, c, d])?;
-    Ok(DiffId::new(hasher.finish()))
+    let end = [&END[..], &crc.finalize().to_le_bytes(), &[a, b, c, d]].concat();
+    out.write_all(&end).map_err(write_error)
 }
 
 /// Compresses blocks on any number of threads.
@@ -134,28 +142,31 @@ impl Deflater {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&raw);
         let is_hole = raw.len() == MOST && raw.iter().all(|&byte| byte == 0);
-        let deflated = match (is_hole, cache) {
-            (true, _) => match self.hole.get() {
+        if is_hole {
+            let deflated = match self.hole.get() {
                 Some(known) => known.clone(),
                 None => {
                     let deflated = self.deflate(&raw)?;
                     self.hole.get_or_init(|| deflated).clone()
                 }
-            },
-            (false, None) => self.deflate(&raw)?,
-            (false, Some(cache)) => {
-                let key = BlockKey::new(self.level, &raw);
-                match cache.get(&key) {
-                    Some(known) => known,
-                    None => {
-                        let deflated = self.deflate(&raw)?;
-                        cache.put(&key, &deflated);
-                        deflated
-                    }
-                }
-            }
-        };
-        Ok(Block { raw, deflated, crc })
+            };
+            return Ok(Block {
+                raw,
+                deflated,
+                crc,
+                key: None,
+            });
+        }
+        let cache = cache.filter(|_| raw.len() >= WORTH_KEEPING);
+        let key = cache.map(|_| BlockKey::new(self.level, &raw));
+        let known = cache.zip(key).and_then(|(cache, key)| cache.get(&key));
+        let deflated = known.map_or_else(|| self.deflate(&raw), Ok)?;
+        Ok(Block {
+            raw,
+            deflated,
+            crc,
+            key,
+        })
     }
 
     fn deflate(&self, raw: &[u8]) -> Result<Vec<u8>, CompressError> {

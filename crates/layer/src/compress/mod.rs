@@ -14,7 +14,7 @@ pub use decode::{Format, decoder};
 pub use gzip::{BlockCache, BlockKey};
 
 use crate::mismatch::Mismatch;
-use oci::{DiffId, Digest};
+use oci::DiffId;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -57,15 +57,6 @@ impl Compression {
     }
 }
 
-/// A blob that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Compressed {
-    /// Digest of the blob.
-    pub digest: Digest,
-    /// Bytes of the blob.
-    pub size: u64,
-}
-
 /// Why a tar did not become a blob.
 #[derive(Debug, thiserror::Error)]
 pub enum CompressError {
@@ -105,9 +96,11 @@ pub enum CompressError {
     },
 }
 
-/// Writes the first `tar_len` bytes of `tar`, which hash to `diff_id`, as a blob to `out`.
+/// Writes the first `tar_len` bytes of `tar` as a blob to `out`.
 ///
-/// Uses all cores and a few megabytes for each. `cache` remembers blocks of gzip members.
+/// They are hashed and compared with `diff_id`, unless that is `None`: for a tar that this process
+/// wrote, and hashed while it did. Uses all cores and a few megabytes for each. `cache` remembers
+/// blocks of gzip members.
 ///
 /// # Errors
 /// When the tar cannot be read or is damaged, when `out` cannot be written, and for a level that
@@ -115,34 +108,35 @@ pub enum CompressError {
 pub fn compress(
     tar: &File,
     tar_len: u64,
-    diff_id: DiffId,
+    diff_id: Option<DiffId>,
     compression: Compression,
     cache: Option<&dyn BlockCache>,
     out: &mut dyn Write,
-) -> Result<Compressed, CompressError> {
+) -> Result<(), CompressError> {
     let tar = Tar {
         file: tar,
         len: tar_len,
     };
-    let mut blob = Blob {
-        out,
-        hasher: oci::Hasher::sha256(),
-        size: 0,
+    let mut hasher = diff_id.map(|diff_id| oci::Hasher::like(&diff_id.digest()));
+    let mut take = |bytes: &[u8]| {
+        if let Some(hasher) = &mut hasher {
+            hasher.update(bytes);
+        }
     };
-    let found = match compression {
-        Compression::None => store(&tar, &mut blob)?,
-        Compression::Gzip { level } => gzip::compress(&tar, level, cache, &mut blob)?,
-        Compression::Zstd { level } => zstd::compress(&tar, level, &mut blob)?,
-    };
-    Mismatch::check(diff_id.digest(), found.digest())
-        .map_err(|source| CompressError::Corrupt { source })?;
-    blob.out
-        .flush()
-        .map_err(|source| CompressError::Write { source })?;
-    Ok(Compressed {
-        digest: blob.hasher.finish(),
-        size: blob.size,
-    })
+    match compression {
+        Compression::None => store(&tar, &mut take, out)?,
+        Compression::Gzip { level } => gzip::compress(&tar, level, cache, &mut take, out)?,
+        Compression::Zstd { level } => zstd::compress(&tar, level, &mut take, out)?,
+    }
+    if let (Some(diff_id), Some(hasher)) = (diff_id, hasher) {
+        Mismatch::check(diff_id.digest(), hasher.finish())
+            .map_err(|source| CompressError::Corrupt { source })?;
+    }
+    out.flush().map_err(write_error)
+}
+
+fn write_error(source: io::Error) -> CompressError {
+    CompressError::Write { source }
 }
 
 /// The tar at the beginning of a file.
@@ -165,42 +159,20 @@ impl Tar<'_> {
     }
 }
 
-/// A blob on its way out.
-struct Blob<'a> {
-    out: &'a mut dyn Write,
-    hasher: oci::Hasher,
-    size: u64,
-}
-
-impl Blob<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), CompressError> {
-        self.write_all(bytes)
-            .map_err(|source| CompressError::Write { source })
-    }
-}
-
-impl Write for Blob<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-fn store(tar: &Tar<'_>, blob: &mut Blob<'_>) -> Result<DiffId, CompressError> {
+fn store(
+    tar: &Tar<'_>,
+    take: &mut dyn FnMut(&[u8]),
+    out: &mut dyn Write,
+) -> Result<(), CompressError> {
     let mut offset = 0;
     let mut buffer = Vec::with_capacity(CHUNK);
     loop {
         buffer.clear();
         match tar.read(offset, CHUNK, &mut buffer)? {
-            0 => return Ok(DiffId::new(blob.hasher.clone().finish())),
+            0 => return Ok(()),
             count => offset += count as u64,
         }
-        blob.put(&buffer)?;
+        take(&buffer);
+        out.write_all(&buffer).map_err(write_error)?;
     }
 }

@@ -1,9 +1,8 @@
 //! One zstd frame, always made by libzstd's multi-threaded path, whose output does not depend on
 //! how many threads there are (the single-threaded path makes other bytes).
 
-use super::{Blob, CHUNK, CompressError, Tar};
+use super::{CHUNK, CompressError, Tar, write_error};
 use crate::ordered;
-use oci::DiffId;
 use std::io::{self, Write};
 use zstd::stream::raw::CParameter;
 
@@ -20,12 +19,13 @@ const JOB: u32 = 8 << 20;
 /// Jobs are held in memory, several for each worker.
 const MOST_WORKERS: usize = 4;
 
-/// Compresses the tar and says what it hashes to.
+/// Compresses the tar, whose bytes `take` is shown.
 pub(super) fn compress(
     tar: &Tar<'_>,
     level: i32,
-    blob: &mut Blob<'_>,
-) -> Result<DiffId, CompressError> {
+    take: &mut dyn FnMut(&[u8]),
+    out: &mut dyn Write,
+) -> Result<(), CompressError> {
     if !(1..=22).contains(&level) {
         return Err(CompressError::Level {
             format: "zstd",
@@ -36,8 +36,7 @@ pub(super) fn compress(
         format: "zstd",
         source,
     };
-    let mut hasher = oci::Hasher::sha256();
-    let mut encoder = encoder(level, tar.len, blob).map_err(failed)?;
+    let mut encoder = encoder(level, tar.len, out).map_err(failed)?;
     let mut offset = 0;
     let mut buffer = Vec::with_capacity(CHUNK);
     loop {
@@ -46,15 +45,11 @@ pub(super) fn compress(
             0 => break,
             count => offset += count as u64,
         }
-        hasher.update(&buffer);
-        encoder
-            .write_all(&buffer)
-            .map_err(|source| CompressError::Write { source })?;
+        take(&buffer);
+        encoder.write_all(&buffer).map_err(write_error)?;
     }
-    encoder
-        .finish()
-        .map_err(|source| CompressError::Write { source })?;
-    Ok(DiffId::new(hasher.finish()))
+    encoder.finish().map_err(write_error)?;
+    Ok(())
 }
 
 fn encoder<W: Write>(

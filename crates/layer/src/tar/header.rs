@@ -1,5 +1,6 @@
 //! The fields of the 512-byte header block: where they are, how numbers are spelled, the checksum.
 
+use super::BLOCK;
 use std::ops::Range;
 
 pub(super) const NAME: Range<usize> = 0..100;
@@ -111,6 +112,41 @@ fn base_256(field: &[u8]) -> Option<i64> {
     let value = i64::from_be_bytes(low.try_into().ok()?);
     let fits = high.iter().all(|&byte| byte == fill) && (value < 0) == negative;
     fits.then_some(value)
+}
+
+/// Whether this is a header block of an archive and not a block of zeros.
+pub fn is_header(block: &[u8]) -> bool {
+    let Ok(block) = <&Block>::try_from(block) else {
+        return false;
+    };
+    let (unsigned, signed) = sums(block);
+    let sum = number(&block[CHECKSUM]);
+    *block != [0; 512] && (sum == Some(unsigned.cast_signed()) || sum == Some(signed))
+}
+
+/// What follows a header block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// It is the content of a regular file.
+    pub(crate) is_file: bool,
+    /// Bytes from here to the next header, going by this block alone.
+    pub(crate) padded: u64,
+}
+
+/// What follows this block; `None` if it is no header.
+pub(crate) fn extent(block: &[u8]) -> Option<Extent> {
+    if !is_header(block) {
+        return None;
+    }
+    let size = u64::try_from(number(&block[SIZE])?).ok()?;
+    let is_file = matches!(block[TYPE_FLAG], 0 | b'0' | b'7');
+    let has_data = is_file || matches!(block[TYPE_FLAG], b'x' | b'g' | b'L' | b'K' | b'S');
+    let padded = if has_data {
+        size.checked_next_multiple_of(BLOCK)?
+    } else {
+        0
+    };
+    Some(Extent { is_file, padded })
 }
 
 #[cfg(test)]

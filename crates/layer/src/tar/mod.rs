@@ -18,7 +18,9 @@ mod records;
 mod sparse;
 mod write;
 
-pub use read::{Entry, EntryKind, FileData, Limits, ReadError, Reader, is_header};
+pub use header::is_header;
+pub(crate) use header::{Extent, extent};
+pub use read::{Entry, EntryKind, FileData, Limits, ReadError, Reader};
 pub use sparse::Segment;
 pub use write::{Header, HeaderError, TypeFlag, encode};
 

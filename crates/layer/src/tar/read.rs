@@ -5,9 +5,9 @@
 //! they stand in the archive: the caller confines them.
 
 use super::header::{
-    self, Block, CHECKSUM, DEV_MAJOR, DEV_MINOR, GID, GNU_ATIME, GNU_CTIME, GNU_IS_EXTENDED,
-    GNU_REAL_SIZE, GNU_SPARSE, LINK_NAME, MAGIC, MAGIC_GNU, MAGIC_USTAR, MODE, MTIME, NAME, PREFIX,
-    SIZE, STAR_PREFIX, STAR_TRAILER, TYPE_FLAG, UID, number, text,
+    Block, DEV_MAJOR, DEV_MINOR, GID, GNU_ATIME, GNU_CTIME, GNU_IS_EXTENDED, GNU_REAL_SIZE,
+    GNU_SPARSE, LINK_NAME, MAGIC, MAGIC_GNU, MAGIC_USTAR, MODE, MTIME, NAME, PREFIX, SIZE,
+    STAR_PREFIX, STAR_TRAILER, TYPE_FLAG, UID, is_header, number, text,
 };
 use super::records::Records;
 use super::sparse::{self, Segment};
@@ -514,16 +514,6 @@ impl<R: BufRead> Reader<R> {
             source,
         }
     }
-}
-
-/// Whether this is a header block of an archive and not a block of zeros.
-pub fn is_header(block: &[u8]) -> bool {
-    let Ok(block) = <&Block>::try_from(block) else {
-        return false;
-    };
-    let (unsigned, signed) = header::sums(block);
-    let sum = number(&block[CHECKSUM]);
-    *block != [0; 512] && (sum == Some(unsigned.cast_signed()) || sum == Some(signed))
 }
 
 fn malformed(offset: u64, reason: &'static str) -> ReadError {

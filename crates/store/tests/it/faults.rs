@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Descriptor, MediaType, Platform, Reference};
-use store::{Image, ImageManifest, Options, PrunePolicy, Sharing, Store, StoreError, TarIdentity};
+use store::{
+    BlockPlace, Image, ImageManifest, Options, PrunePolicy, Sharing, Store, StoreError, TarIdentity,
+};
 
 use crate::fixture::{Fixture, check_healthy, key, result, shared_layer, step_layer};
 
@@ -25,6 +27,13 @@ fn work(store: &Store) -> Result<(), StoreError> {
     let diff_id = oci::DiffId::new(oci::Digest::sha256("tar"));
     store.attach_packed(layer, draft, TarIdentity { diff_id, len: 3 })?;
     let config = store.put_blob(b"config")?;
+    let place = BlockPlace {
+        blob: config.digest,
+        offset: 0,
+        len: 6,
+        checksum: 0,
+    };
+    store.add_blocks(&[([0; 32], place)])?;
     let manifest = ImageManifest {
         platform: Platform::native(),
         config: Descriptor::new(MediaType::OciConfig, config.digest, config.len),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
 
 mod blobs;
+mod blocks;
 mod boots;
 mod cache;
 mod faults;
