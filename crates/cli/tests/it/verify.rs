@@ -65,6 +65,10 @@ fn surroundings_that_a_command_writes_down() {
     let processors = std::thread::available_parallelism().unwrap().get();
     let several: &[&str] = if processors > 1 { &["/cores"] } else { &[] };
     check("nproc > /cores", several);
+    check(
+        "echo $RANDOM$RANDOM$RANDOM > /random && echo 1 > /one",
+        &["/random"],
+    );
     let info = Project::new().kiln(&["info"]).success().stdout;
     let mounted = !info.contains("layers are mounted as: directories");
     let order: &[&str] = if mounted { &["/order"] } else { &[] };

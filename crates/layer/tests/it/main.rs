@@ -17,5 +17,6 @@ mod root;
 mod spec;
 mod stack;
 mod tar_read;
+mod tar_write;
 mod trees;
 mod unpack;

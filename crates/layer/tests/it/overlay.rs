@@ -220,8 +220,8 @@ fn act(directory: &Path, operation: &Operation) {
             relocate(&root, directory, from, to);
         }
         Operation::Chmod(path, mode) => {
-            let symlink = std::fs::symlink_metadata(host(directory, path));
-            if symlink.is_ok_and(|found| !found.is_symlink()) {
+            let found = root.stat(path).unwrap();
+            if found.is_some_and(|found| found.kind != sys::fs::FileType::Symlink) {
                 root.set_permissions(path, *mode).unwrap();
             }
         }

@@ -44,6 +44,8 @@ pub(crate) fn apply(tree: &Tree, layer: &Layer) -> Tree {
                 let mut inode = inode.clone();
                 inode.leader = None;
                 result.insert(path.clone(), inode);
+                // Other names of what was here have another leader now.
+                result = canonical(result);
             }
             Edit::Link { to } => {
                 let inode = result[to].clone();
