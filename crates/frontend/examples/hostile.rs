@@ -76,6 +76,10 @@ const KINDS: &[Kind] = &[
     kind("here-documents without an end", 10_000, |n| {
         repeat(n, |i| format!("RUN <<E{i}\n"))
     }),
+    kind("copies whose owner is changed", 5_000, |n| {
+        let copies = repeat(n, |i| format!("COPY f /d{i}\n"));
+        copies + &repeat(n, |i| format!("RUN chown -R a /e{i}; chown -R b /f\n"))
+    }),
     kind("stages", 10_000, |n| {
         repeat(n, |i| format!("FROM scratch AS s{i}\nRUN {i}\n"))
     }),

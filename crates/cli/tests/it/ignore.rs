@@ -47,6 +47,40 @@ fn ignored_directories_are_not_entered() {
 }
 
 #[test]
+fn g4_what_is_taken_back_and_g5_what_is_there_by_default() {
+    let project = Project::with("FROM busybox\nCOPY . /d\n");
+    for name in [
+        "top",
+        "deep/a/kept",
+        "deep/a/gone",
+        "deep/b/gone",
+        "logs/x.log",
+    ] {
+        project.write(name, name);
+    }
+    project.write(
+        ".dockerignore",
+        "\u{feff}deep/**\n  !deep/a/kept  \n#logs\n/logs/\n",
+    );
+    project.build();
+    let found = "./.dockerignore\n./Dockerfile\n./deep/a/kept\n./top\n";
+    assert_eq!(project.shell("cd /d; find . -type f | sort"), found);
+}
+
+#[test]
+fn g6_archives_have_no_ignore_file() {
+    let project = Project::with("");
+    project.write("tree/Dockerfile", "FROM busybox\nCOPY . /d\n");
+    project.write("tree/seen", "x");
+    project.write("tree/.dockerignore", "seen\n");
+    project.host("tar -C tree -cf context.tar .");
+    let mut command = project.command(&["build", "-q", "-t", "image", "-"]);
+    let archive = std::fs::File::open(project.path("context.tar")).expect("tar wrote it");
+    crate::harness::output(command.stdin(archive)).success();
+    assert_eq!(project.shell("cat /d/seen"), "x");
+}
+
+#[test]
 fn mounts_of_the_context_obey_it_and_errors_name_the_rule() {
     let project = Project::with("FROM busybox\nRUN --mount=type=bind,target=/m ls /m > /list\n");
     project.write("a", "a");
@@ -79,6 +113,22 @@ fn patterns_without_a_match_are_reported_by_the_check() {
     assert!(
         !text.contains(".dockerignore:1") && !text.contains(".dockerignore:3"),
         "{text}"
+    );
+    let json = ["build", "--call", "check,format=json", "."];
+    let json = project.kiln(&json).code(1).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let finding = &json["diagnostics"][0];
+    assert_eq!(finding["code"], "IgnorePatternMatchesNothing");
+    assert_eq!(finding["severity"], "warning");
+    project.write(
+        "Dockerfile",
+        "# check=error=true\nFROM busybox\nCOPY . /d\n",
+    );
+    let said = project.kiln(&["build", "--check", "."]).code(1);
+    let said = said.stdout + &said.stderr;
+    assert!(
+        said.contains("error[IgnorePatternMatchesNothing]"),
+        "{said}"
     );
     project.write(
         "Dockerfile",

@@ -7,6 +7,10 @@ use crate::ast::{Instruction, InstructionKind, ShellOrExec, Stage, Transfer};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
+/// Most `COPY`s of a stage that are remembered, the last ones: nobody changes the owner of a tree
+/// after a hundred others, and every change looks at all of them.
+const MAX_FILLED: usize = 100;
+
 /// A directory that a `COPY` or `ADD` of the stage filled.
 struct Filled {
     path: String,
@@ -56,6 +60,9 @@ pub(super) fn check(stage: &Stage, found: &mut Vec<Diagnostic>) {
                 }
             }
             _ => {}
+        }
+        if filled.len() > MAX_FILLED {
+            filled.remove(0);
         }
     }
 }

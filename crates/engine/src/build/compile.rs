@@ -12,6 +12,7 @@ use oci::Platform;
 
 use super::context::Contexts;
 use super::files::{self, Found};
+use super::twice;
 use crate::diagnose::Report;
 use crate::error::BuildError;
 use crate::request::{BuildRequest, Call, DockerfileSource, NoCache, RunNetwork};
@@ -160,7 +161,11 @@ pub(crate) fn compile(
         relocate(&mut lowered, &moved);
         images.push(lowered);
     }
-    let warnings = report(in_order(found));
+    let mut found = in_order(found);
+    if let (Call::Check, Some(tree)) = (request.call, &contexts.main) {
+        twice::note_costs(&source.file, tree, &mut found);
+    }
+    let warnings = report(found);
     if warnings.has_errors() {
         return Err(BuildError::Rejected(warnings));
     }

@@ -11,6 +11,7 @@ mod lookup;
 mod outputs;
 pub(crate) mod prepare;
 mod session;
+mod twice;
 mod unmatched;
 
 use std::thread::Scope;
