@@ -31,6 +31,7 @@ mod outputs;
 mod parallel;
 mod platforms;
 mod prune;
+mod racy;
 mod remote_cache;
 mod reproducible;
 mod rootless;

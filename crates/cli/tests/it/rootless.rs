@@ -18,22 +18,24 @@ fn user(name: &str) {
     output(Command::new("flock").args(["/tmp/kiln-test-users", "sh", "-c", &script])).success();
 }
 
-/// Builds the same small image as a user, and returns what is in it.
+/// Builds the same small image as a user, and returns what is in it and the digest of its manifest.
 #[track_caller]
-fn check(name: &str) -> String {
-    user(name);
+fn check(name: &str, layers: &str) -> (String, String) {
     let project = Project::new();
     project.write(
         "Dockerfile",
-        "FROM scratch AS base\nCOPY busybox /bin/\nCOPY tree /d\n\
-         RUN [\"/bin/busybox\", \"sh\", \"-c\", \"echo ran > /d/out; rm /d/gone; mkdir /d/n; /bin/busybox ls /d\"]\n\
-         FROM scratch\nCOPY --from=base /d /d\nCOPY --from=base /bin/busybox /bin/\n",
+        "FROM scratch AS base\nCOPY busybox /bin/\nCOPY tree /d\nADD --chown=5:6 t.tar.gz /e\n\
+         RUN [\"/bin/busybox\", \"sh\", \"-c\", \"echo ran > /d/out; rm /d/gone; mkdir /d/n; rm -r /d/new; mkdir /d/new; /bin/busybox ls /d\"]\n\
+         FROM scratch\nCOPY --from=base /d /d\nCOPY --from=base /bin/busybox /bin/\nCOPY --link --chown=7:8 tree/sub /l\n\
+         RUN [\"/bin/busybox\", \"ln\", \"/d/out\", \"/d/again\"]\n",
     );
-    for file in ["a", "gone", "sub/b"] {
+    for file in ["a", "gone", "sub/b", "new/c"] {
         project.write(&format!("tree/{file}"), file);
     }
+    project.write("config.toml", format!("layers = \"{layers}\"\n"));
     project.host(&format!(
-        "cp /bin/busybox .; cp {} ../kiln; chmod 755 .. ../kiln; chown -hR {name}: ..; chmod 711 ..",
+        "chmod -R u=rwX,go=rX .; tar --mtime=@0 --sort=name -czf t.tar.gz tree
+         cp /bin/busybox .; cp {} ../kiln; chmod 755 .. ../kiln busybox; chown -hR {name}: ..; chmod 711 ..",
         env!("CARGO_BIN_EXE_kiln")
     ));
     let run = |arguments: &[&str]| {
@@ -42,6 +44,7 @@ fn check(name: &str) -> String {
         command.args(["--reuid", name, "--regid", name, "--clear-groups", "--"]);
         command
             .arg(project.path("../kiln"))
+            .args(["--config", "config.toml"])
             .args(arguments)
             .env_clear()
             .current_dir(project.path("."));
@@ -53,20 +56,39 @@ fn check(name: &str) -> String {
     run(&["build", "-t", "image", "."]);
     run(&["build", "-q", "-o", "type=tar,dest=out.tar", "."]);
     run(&["run", "--rm", "image", "/bin/busybox", "cat", "/d/out"]);
-    project.host("tar --numeric-owner -tvf out.tar | awk '{print $1, $2, $6}' | sort -k3")
+    run(&[
+        "build",
+        "-q",
+        "--metadata-file",
+        "meta.json",
+        "-o",
+        "type=oci,dest=image.tar",
+        ".",
+    ]);
+    let listed = "tar --numeric-owner -tvf out.tar | awk '{print $1, $2, $6}' | sort -k3";
+    let digest = "grep -o '\"containerimage.digest\": *\"[^\"]*' meta.json";
+    (project.host(listed), project.host(digest))
 }
 
+/// The four ways in which layers are kept and mounted.
 #[test]
 fn ordinary_users_build_what_root_builds() {
-    let mapped = check(MAPPED);
-    let single = check(SINGLE);
-    assert_eq!(mapped, single);
+    user(MAPPED);
+    user(SINGLE);
+    let (listed, digest) = check("root", "auto");
+    assert!(digest.contains("sha256:"), "{digest}");
+    for (name, layers) in [("root", "directories"), (MAPPED, "auto"), (SINGLE, "auto")] {
+        let found = check(name, layers);
+        assert_eq!(found, (listed.clone(), digest.clone()), "{name}, {layers}");
+    }
     for line in [
-        "-rw-r--r-- 0/0 d/out",
+        "-rw-r--r-- 0/0 d/again",
+        "hrw-r--r-- 0/0 d/out",
         "-rw-r--r-- 0/0 d/sub/b",
         "drwxr-xr-x 0/0 d/n/",
+        "-rw-r--r-- 7/8 l/b",
     ] {
-        assert!(mapped.contains(line), "{line} in\n{mapped}");
+        assert!(listed.contains(line), "{line} in\n{listed}");
     }
-    assert!(!mapped.contains("gone"), "{mapped}");
+    assert!(!listed.contains("gone"), "{listed}");
 }

@@ -1,7 +1,7 @@
 //! Stacks read in user space show what the kernel's overlay shows.
 
 use crate::kernel::{assert_same, mount_overlay, mount_packed};
-use crate::trees::{Layer, layer, write_directory, write_packed};
+use crate::trees::{Layer, cases, layer, write_directory, write_packed};
 use layer::xattr::Marks;
 use layer::{RelPath, Stack, Tree, View};
 use proptest::collection::vec;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn stacks_equal_the_kernels_overlay(

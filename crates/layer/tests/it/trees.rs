@@ -28,6 +28,13 @@ pub(crate) enum Item {
     Whiteout,
 }
 
+/// As many cases as usual, or as `PROPTEST_CASES` says.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES");
+    let cases = asked.and_then(|cases| cases.to_str()?.parse().ok());
+    ProptestConfig::with_cases(cases.unwrap_or(usual))
+}
+
 /// Layers over few names, so that those of a stack meet each other.
 pub(crate) fn layer() -> impl Strategy<Value = Layer> {
     let wild = vec((path(), item()), 0..24);
