@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(applied) = apply(bytes.as_slice(), &stored, Expected::default(), &limits) else {
         return;
     };
-    match write_index(&applied.index, applied.stored_len, &mut Vec::new()) {
+    match write_index(&applied.index, applied.stored_len, &memory()) {
         Ok(()) => {}
         // Numbers of devices and lengths that Linux has no room for: the layer is refused.
         Err(IndexError::TooLarge { .. }) => return,
