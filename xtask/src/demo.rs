@@ -1,14 +1,13 @@
 //! `cargo xtask demo`: from a fresh checkout to an image that was built, run and pushed.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::machine::{self, root, run_with};
+use crate::registry::Registry;
 
 /// Sets up, builds `examples/hello`, runs it, pushes it to a registry started for the purpose.
 pub(crate) fn run() -> Result<()> {
@@ -89,49 +88,3 @@ RUN ["/bin/busybox", "--install", "-s"]
 RUN echo 'root:x:0:0:root:/root:/bin/sh' > /etc/passwd && echo 'root:x:0:' > /etc/group && chmod 1777 /tmp
 CMD ["sh"]
 "#;
-
-/// A registry that lives as long as this value.
-struct Registry {
-    address: String,
-    process: Child,
-}
-
-impl Registry {
-    fn start(state: &Path) -> Result<Registry> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
-        let storage = state.join("registry");
-        let config = state.join("registry.yml");
-        fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-                storage.display()
-            ),
-        )?;
-        let process = Command::new("/usr/bin/docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start docker-registry")?;
-        let registry = Registry { address, process };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(&registry.address).is_err() {
-            if Instant::now() > deadline {
-                bail!("docker-registry does not answer on {}", registry.address);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(registry)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}

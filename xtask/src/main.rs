@@ -9,6 +9,8 @@
 mod bench;
 mod demo;
 mod machine;
+mod registry;
+mod reproducible;
 mod test;
 mod tidy;
 
@@ -22,6 +24,8 @@ usage: cargo xtask <command>
   bench         time builds by kiln, docker and buildah, whichever are installed:
                 [--only WORKLOAD]… [--tool NAME]… [--runs N] [--quick] [--json FILE]
   demo          set up what the example needs, then build, run and push it
+  reproducible  find out which usual RUN steps give the same layer twice, and write the table of
+                docs/reproducibility.md: [--only STEP]… [--kiln BINARY]
   test          set up what the tests need, then run every check
   tidy          check layering, docs and leftovers
 ";
@@ -42,6 +46,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["bench", rest @ ..] => bench::run(rest),
         ["demo"] => demo::run(),
+        ["reproducible", rest @ ..] => reproducible::run(rest),
         ["test", rest @ ..] => test::run(rest),
         ["tidy"] => tidy::run(),
         [] | ["help" | "--help" | "-h"] => {

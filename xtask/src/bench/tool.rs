@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::machine::{self, succeeds};
+
 /// Runs a program and tells the most memory that it had resident.
 const TIME: &str = "/usr/bin/time";
 
@@ -24,11 +26,7 @@ impl Tool {
     /// kiln, and whatever else can be used.
     pub(super) fn installed(kiln: &Path) -> Vec<Tool> {
         let mut tools = vec![Tool::Kiln(kiln.to_path_buf())];
-        if succeeds(Command::new("docker").arg("info")) {
-            // The client's own BuildKit went into a plugin with version 23.
-            let old = Command::new("docker").arg("--version").output();
-            let old = old.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("version 20."));
-            let buildkit = old || succeeds(Command::new("docker").args(["buildx", "version"]));
+        if let Some(buildkit) = machine::docker_builder() {
             tools.push(Tool::Docker { buildkit });
         }
         if succeeds(Command::new("buildah").arg("--version")) {
@@ -156,14 +154,6 @@ fn buildah(store: &Path) -> Command {
         .arg(store.join("root"));
     command.arg("--runroot").arg(store.join("run"));
     command
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 /// Runs what may fail because there is nothing to do.

@@ -235,6 +235,51 @@ fn annotations_at_every_level() {
 }
 
 #[test]
+fn annotations_of_one_platform() {
+    let project = project();
+    project.write("Dockerfile", "FROM scratch\nCOPY f /f\n");
+    let both = ["--platform", "linux/amd64,linux/arm64"];
+    let asked = ["--annotation", "manifest[linux/arm64],index:k=v"];
+    let (_, index) = layout(&project, "", &[both, asked].concat());
+    assert_eq!(index["annotations"]["k"], "v");
+    let descriptors = index["manifests"].as_array().unwrap();
+    let annotated = descriptors.iter().map(|descriptor| {
+        let manifest = json(&blob(&project.path("layout"), descriptor));
+        manifest["annotations"]["k"] == "v"
+    });
+    assert_eq!(annotated.collect::<Vec<bool>>(), [false, true]);
+}
+
+#[test]
+fn the_media_types_of_docker_or_of_oci_throughout() {
+    let project = project();
+    project.write("Dockerfile", "FROM scratch\nCOPY f /f\n");
+    let check = |options: &str, prefix: &str, [index, manifest, config, layer]: [&str; 4]| {
+        let both = ["--platform", "linux/amd64,linux/arm64"];
+        let (top, list) = layout(&project, options, &both);
+        let folder = project.path("layout");
+        let name = |suffix: &str| Value::from(format!("application/vnd.{prefix}.{suffix}"));
+        assert_eq!(top["manifests"][0]["mediaType"], name(index));
+        assert_eq!(list["mediaType"], name(index));
+        for descriptor in list["manifests"].as_array().unwrap() {
+            assert_eq!(descriptor["mediaType"], name(manifest));
+            let image = json(&blob(&folder, descriptor));
+            assert_eq!(image["mediaType"], name(manifest));
+            assert_eq!(image["config"]["mediaType"], name(config));
+            assert_eq!(image["layers"][0]["mediaType"], name(layer));
+        }
+    };
+    let layer = "layer.v1.tar+gzip";
+    let oci = ["index.v1+json", "manifest.v1+json", "config.v1+json", layer];
+    check("", "oci.image", oci);
+    let list = "distribution.manifest.list.v2+json";
+    let manifest = "distribution.manifest.v2+json";
+    let layer = "image.rootfs.diff.tar.gzip";
+    let docker = [list, manifest, "container.image.v1+json", layer];
+    check(",oci-mediatypes=false", "docker", docker);
+}
+
+#[test]
 fn files_merge_into_a_directory() {
     let project = project();
     project.write(
