@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -141,8 +141,9 @@ pub(crate) fn live_pins(
             Err(error) => return Err(error).attempt("open", &path),
         };
         if file.try_lock().is_ok() {
-            disk.remove_tree(&tmp.join(&name))?;
-            disk.remove_file(&path)?;
+            if remove_scratch(disk, &tmp.join(&name))? {
+                disk.remove_file(&path)?;
+            }
             continue;
         }
         let mut text = String::new();
@@ -152,10 +153,21 @@ pub(crate) fn live_pins(
     // Scratch directories whose lease is gone, because a release was interrupted.
     for name in names(tmp)? {
         if !leases.join(&name).exists() {
-            disk.remove_tree(&tmp.join(&name))?;
+            remove_scratch(disk, &tmp.join(&name))?;
         }
     }
     Ok(pins)
+}
+
+/// Removes what a dead lease left behind; false when something is left. A process that was killed
+/// may have children, which die a moment later and write until then: the next one tidies up.
+fn remove_scratch(disk: &Disk, path: &Path) -> Result<bool, StoreError> {
+    match disk.remove_tree(path) {
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::DirectoryNotEmpty => {
+            Ok(false)
+        }
+        other => other.map(|()| true),
+    }
 }
 
 /// The names in a directory, sorted; none when there is no such directory.

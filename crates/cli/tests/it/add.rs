@@ -105,7 +105,7 @@ fn downloads_are_unpacked_only_when_asked() {
 }
 
 /// A repository `repo.git` with a branch, an annotated tag and a submodule, in `work/git`.
-fn repository(project: &Project, address: &str) -> String {
+pub(crate) fn repository(project: &Project, address: &str) -> String {
     project.host(&format!(
         "export GIT_CONFIG_COUNT=3 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=t GIT_CONFIG_KEY_1=user.email GIT_CONFIG_VALUE_1=t@t \
            GIT_CONFIG_KEY_2=protocol.file.allow GIT_CONFIG_VALUE_2=always

@@ -40,21 +40,24 @@ fn digest(project: &Project, flags: &[&str]) -> String {
 fn killed_at_any_moment() {
     let project = Project::with(APP);
     project.write("src/a", "a");
+    project.write("limits.toml", "[gc]\nmax-size = \"1MB\"\n");
     let began = Instant::now();
     digest(&project, &[]);
     let whole = began.elapsed().max(Duration::from_millis(50));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for run in 0..times("KILN_CRASH_RUNS", 30) {
         project.write("src/a", format!("{run}"));
+        let mut arguments = vec!["build", "-t", "image"];
+        // Out in several ways, and with limits that take cache away while it writes.
+        arguments.extend(match random.below(4) {
+            0 => ["-o", "type=oci,dest=killed.tar"],
+            1 => ["-o", "type=local,dest=out,mode=delete"],
+            2 => ["--cache-to", "type=local,dest=cache,mode=max"],
+            _ => ["--config", "limits.toml"],
+        });
+        arguments.push(".");
         let mut build = project
-            .command(&[
-                "build",
-                "-o",
-                "type=oci,dest=killed.tar",
-                "-t",
-                "image",
-                ".",
-            ])
+            .command(&arguments)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

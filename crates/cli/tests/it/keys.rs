@@ -6,7 +6,7 @@ use crate::harness::{Done, Project, Registry};
 /// A way to build: the Dockerfile below `FROM busybox`, and flags.
 type Way<'a> = (&'a str, &'a [&'a str]);
 
-fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::new();
     project.busybox();
     for name in ["a", "b", "dir/one", "dir/two", "moved/one", "moved/two"] {
@@ -17,7 +17,7 @@ fn project() -> Project {
 }
 
 /// The instructions that ran, and the explanations of misses, in order.
-fn summary(done: &Done) -> (Vec<String>, Vec<String>) {
+pub(crate) fn summary(done: &Done) -> (Vec<String>, Vec<String>) {
     let word = |name: &String| {
         let (_, instruction) = name.split_once("] ").unwrap_or(("", name));
         instruction
@@ -47,7 +47,11 @@ fn masked(line: &str) -> String {
 }
 
 #[track_caller]
-fn build(project: &Project, dockerfile: &str, flags: &[&str]) -> (Vec<String>, Vec<String>) {
+pub(crate) fn build(
+    project: &Project,
+    dockerfile: &str,
+    flags: &[&str],
+) -> (Vec<String>, Vec<String>) {
     project.write("Dockerfile", dockerfile);
     let mut arguments = vec!["build", "--progress", "plain"];
     arguments.extend(flags);

@@ -16,6 +16,7 @@ mod diff;
 mod doctor;
 mod du;
 mod edits;
+mod explain;
 mod exports;
 mod faults;
 mod hostile;

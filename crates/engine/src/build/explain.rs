@@ -1,6 +1,8 @@
 //! Why a step was not in the cache: what its key was made of the last time, and what of it changed.
 
-use graph::Op;
+use std::sync::PoisonError;
+
+use graph::{Op, Source};
 use solver::{CacheKey, KeyHasher, KeyPart, KeyParts, VertexIndex};
 use store::{InputChange, StepRecord};
 
@@ -24,6 +26,7 @@ pub(super) fn key_inputs(
 ) -> Vec<(String, String)> {
     let vertex = session.vertex(index);
     let mut list = op_inputs(&vertex.op);
+    list.extend(found(session, index));
     for (input, part) in parts.inputs.iter().enumerate() {
         let from = vertex
             .inputs
@@ -41,7 +44,9 @@ pub(super) fn key_inputs(
                         .take(DIGEST_BYTES)
                         .map(|byte| format!("{byte:02x}"))
                         .collect();
-                    (format!("{}{whole}", input.path), digest)
+                    let mode = input.mode.map(|mode| format!(" {mode:04o}"));
+                    let value = digest + &mode.unwrap_or_default();
+                    (format!("{}{whole}", input.path), value)
                 })),
                 None => list.push((format!("content of {name}"), short(sum))),
             },
@@ -49,6 +54,27 @@ pub(super) fn key_inputs(
         }
     }
     list
+}
+
+/// What a source that others may change was found to be.
+fn found(session: &Session<'_>, index: VertexIndex) -> Option<(String, String)> {
+    let start = |digest: &str| digest.chars().take(2 * DIGEST_BYTES).collect::<String>();
+    match &session.vertex(index).op {
+        Op::Source(Source::Git(_)) => {
+            let commits = session.commits.lock();
+            let commits = commits.unwrap_or_else(PoisonError::into_inner);
+            Some(("commit".into(), start(commits.get(&index)?)))
+        }
+        Op::Source(Source::Http(_)) => {
+            let downloads = session.downloads.lock();
+            let downloads = downloads.unwrap_or_else(PoisonError::into_inner);
+            Some((
+                "download".into(),
+                start(&downloads.get(&index)?.digest.hex()),
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Remembers what a step was made of.
@@ -76,7 +102,10 @@ pub(super) fn why_missed(
     parts: Option<&KeyParts>,
 ) -> Option<MissReason> {
     let vertex = session.vertex(index);
-    if !matches!(vertex.op, Op::Exec(_) | Op::File(_)) {
+    if matches!(
+        vertex.op,
+        Op::Source(Source::Image(_) | Source::Local(_)) | Op::Merge | Op::Diff
+    ) {
         return None;
     }
     if vertex.meta.no_cache {
@@ -116,6 +145,14 @@ fn changed_input(change: InputChange) -> ChangedInput {
         before,
         after,
     } = change;
+    if name.starts_with('/') {
+        let (before, after) = without_same_mode(before, after);
+        return ChangedInput {
+            name,
+            before,
+            after,
+        };
+    }
     if name != BASE {
         return ChangedInput {
             name,
@@ -139,6 +176,24 @@ fn changed_input(change: InputChange) -> ChangedInput {
     }
 }
 
+/// A file's digest goes with its mode, which is told where it is another.
+fn without_same_mode(
+    before: Option<String>,
+    after: Option<String>,
+) -> (Option<String>, Option<String>) {
+    let mode = |value: &str| value.split_once(' ').map(|(_, mode)| mode.to_string());
+    if let (Some(before), Some(after)) = (&before, &after)
+        && mode(before) != mode(after)
+    {
+        return (Some(before.clone()), Some(after.clone()));
+    }
+    let digest = |value: String| match value.split_once(' ') {
+        Some((digest, _)) => digest.to_string(),
+        None => value,
+    };
+    (before.map(digest), after.map(digest))
+}
+
 /// What an operation's key is made of, in the words of the Dockerfile and the command line.
 fn op_inputs(op: &Op) -> Vec<(String, String)> {
     let mut list = Vec::new();
@@ -152,8 +207,13 @@ fn op_inputs(op: &Op) -> Vec<(String, String)> {
         }
     }
     for (name, value) in graph::op_inputs_for_explain(op) {
-        if !name.starts_with("args[") {
-            list.push((in_words(&name), shortened(value)));
+        let part = name.rsplit('.').next().unwrap_or_default();
+        match part {
+            // Positions in the graph, which follow from the rest.
+            "input" | "base" if matches!(op, Op::File(_)) => {}
+            "follow_dest_links" => list.push(("--link".into(), (value == "false").to_string())),
+            _ if name.starts_with("args[") => {}
+            _ => list.push((in_words(&name), shortened(value))),
         }
     }
     list
@@ -218,10 +278,13 @@ fn identities(session: &Session<'_>, index: VertexIndex) -> [CacheKey; 2] {
         .iter()
         .filter(|v| v.meta.stage == vertex.meta.stage)
         .count();
+    let is_source = matches!(vertex.op, Op::Source(_));
     let hasher = |kind| {
-        KeyHasher::new("kiln.step", 1)
+        KeyHasher::new("kiln.step", 2)
             .text(&session.project)
             .text(&stage)
+            // The download of an ADD stands beside the ADD itself.
+            .text(if is_source { "source" } else { "step" })
             .text(kind)
     };
     [
@@ -293,6 +356,14 @@ mod tests {
         check(
             &[("/src/a", Some("1"), Some("2")), base],
             &["/src/a: 1 → 2"],
+        );
+        check(&[("/a", Some("1 0644"), Some("2 0644"))], &["/a: 1 → 2"]);
+        check(
+            &[
+                ("/a", Some("1 0644"), Some("2 0755")),
+                ("/b", None, Some("3 0644")),
+            ],
+            &["/a: 1 0644 → 2 0755", "/b: - → 3"],
         );
         check(
             &[

@@ -49,6 +49,8 @@ pub(crate) struct Session<'e> {
     pub(crate) project: String,
     /// What http sources are in this build, whatever other builds download meanwhile.
     pub(crate) downloads: Mutex<HashMap<VertexIndex, step::http::Seen>>,
+    /// What commits git sources mean in this build, wherever branches move meanwhile.
+    pub(crate) commits: Mutex<HashMap<VertexIndex, String>>,
     /// Times in the layers that this build writes.
     pub(super) times: Times,
     pub(super) remote: RemoteCaches<'e>,
@@ -138,6 +140,7 @@ impl<'e> Session<'e> {
             now: step::file::now(),
             project,
             downloads: Mutex::default(),
+            commits: Mutex::default(),
             times,
             remote,
             exports,
@@ -227,7 +230,7 @@ impl<'e> Session<'e> {
             },
             Op::Source(Source::Git(git)) => hasher
                 .key(&own)
-                .text(&step::git::commit(self, git)?)
+                .text(&step::git::commit(self, index, git)?)
                 .finish(),
             Op::Source(Source::Http(http)) => hasher
                 .key(&own)
@@ -364,7 +367,7 @@ impl<'e> Session<'e> {
             Op::Merge => merge(inputs),
             Op::Diff => diff(inputs),
             Op::Source(Source::Git(git)) => {
-                self.in_flight(index, key, || step::git::execute(self, git))
+                self.in_flight(index, key, || step::git::execute(self, index, git))
             }
             Op::Source(Source::Http(http)) => {
                 self.in_flight(index, key, || step::http::execute(self, index, http))

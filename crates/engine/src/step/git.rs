@@ -1,30 +1,50 @@
 //! Executes a git source: checks a commit out and keeps its files as a layer.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use graph::GitSource;
 use layer::HostView;
 use layer::copy::{self, Action};
 use layer::select::{Naming, Origin, Selector, select};
+use solver::VertexIndex;
 
 use crate::build::{self, Handle, Session};
 use crate::error::StepError;
 use crate::git_remote::{self, Access};
 use crate::request::SecretSource;
 
-/// The commit that a source means now.
-pub(crate) fn commit(session: &Session<'_>, source: &GitSource) -> Result<String, StepError> {
+/// The commit that a source means in this build: what was keyed is what is checked out.
+pub(crate) fn commit(
+    session: &Session<'_>,
+    index: VertexIndex,
+    source: &GitSource,
+) -> Result<String, StepError> {
+    let commits = || {
+        session
+            .commits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    if let Some(known) = commits().get(&index) {
+        return Ok(known.clone());
+    }
     let remote = git_remote::redacted(&source.remote);
-    git_remote::resolve(source, &access(session, source))
-        .map_err(StepError::failed(format!("resolve {remote}")))
+    let commit = git_remote::resolve(source, &access(session, source))
+        .map_err(StepError::failed(format!("resolve {remote}")))?;
+    commits().insert(index, commit.clone());
+    Ok(commit)
 }
 
 /// Checks the commit out.
-pub(crate) fn execute(session: &Session<'_>, source: &GitSource) -> Result<Handle, StepError> {
+pub(crate) fn execute(
+    session: &Session<'_>,
+    index: VertexIndex,
+    source: &GitSource,
+) -> Result<Handle, StepError> {
     let failed = || format!("check out {}", git_remote::redacted(&source.remote));
+    let commit = commit(session, index, source)?;
     let access = access(session, source);
-    let commit = git_remote::resolve(source, &access).map_err(StepError::failed(failed()))?;
     let directory = session
         .store
         .scratch()

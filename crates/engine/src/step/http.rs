@@ -19,7 +19,7 @@ use crate::request::SecretSource;
 /// What the store remembers of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    digest: Digest,
+    pub(crate) digest: Digest,
     etag: Option<String>,
     modified: Option<String>,
 }

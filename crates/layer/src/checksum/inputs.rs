@@ -31,6 +31,8 @@ pub struct Input {
     pub whole: bool,
     /// Beginning of the digest of what is there; enough to tell that it changed.
     pub digest: [u8; 8],
+    /// Permissions of what is there alone, no link.
+    pub mode: Option<u32>,
 }
 
 /// How a path differs between two accounts.
@@ -184,6 +186,7 @@ pub(crate) fn summarise(matches: &[Match], record: &Record<'_>) -> io::Result<In
                 path: entry.path.clone(),
                 whole: false,
                 digest: [0; 8],
+                mode: None,
             };
             let directory = outline.and_then(|outline| outline.directories.get(next));
             match directory.filter(|_| entry.node.kind == Kind::Directory) {
@@ -197,6 +200,8 @@ pub(crate) fn summarise(matches: &[Match], record: &Record<'_>) -> io::Result<In
                     next += 1;
                 }
                 None if is_shown => {
+                    let is_link = matches!(entry.node.kind, Kind::Symlink { .. });
+                    line.mode = (!is_link).then_some(entry.node.metadata.mode);
                     let record = record(&entry, relative(&one.path, &entry.path));
                     line.digest = short(&joined(record, earlier));
                 }

@@ -45,9 +45,32 @@ struct Build<'a> {
     summed: HashMap<(usize, usize), Rc<Value>>,
     /// Checksums by the input's key: only [`Bug::SumsByKey`] believes in them.
     remembered: &'a mut HashMap<(CacheKey, u64), CacheKey>,
+    drawn: &'a mut Drawn,
+}
+
+/// How often what makes builds difficult really happened.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Drawn {
+    /// A result was found in the remote cache alone.
+    pub(super) found_remotely: usize,
+    /// So was a link.
+    pub(super) linked_remotely: usize,
+    /// An operation failed, or a question did.
+    pub(super) failed: usize,
+    /// A result that had been found was gone when it was needed.
+    pub(super) lost: usize,
+    /// A build was cancelled while it waited for answers.
+    pub(super) cancelled: usize,
+    /// What was to be refreshed was executed although it was cached.
+    pub(super) refreshed: usize,
+    /// A build had several outputs.
+    pub(super) several_targets: usize,
+    /// An operation gave another content than the last time.
+    pub(super) moody: usize,
 }
 
 pub(super) struct Machine {
+    pub(super) drawn: Drawn,
     pub(super) local: Cache,
     pub(super) remote: Cache,
     pub(super) mood: u64,
@@ -81,7 +104,13 @@ pub(super) fn build(
         }
     }
     let targets: Vec<VertexIndex> = options.targets.iter().map(|&t| VertexIndex(t)).collect();
+    let several = options
+        .targets
+        .iter()
+        .any(|&target| target != options.targets[0]);
+    machine.drawn.several_targets += usize::from(several);
     let Machine {
+        drawn,
         local,
         remote,
         mood,
@@ -98,6 +127,7 @@ pub(super) fn build(
         executed: HashSet::new(),
         summed: HashMap::new(),
         remembered,
+        drawn,
     };
     build.run(options, rng)?;
     build.check_statuses(options)?;
@@ -117,6 +147,7 @@ impl Build<'_> {
         for answers in 0.. {
             if options.cancel_after == Some(answers) {
                 self.solver.cancel();
+                self.drawn.cancelled += usize::from(!pending.is_empty());
             }
             let actions = self.solver.poll();
             if !actions.is_sorted_by_key(Action::vertex) {
@@ -147,8 +178,9 @@ impl Build<'_> {
                     vertex: question.vertex(),
                 }
             } else {
-                self.answer(question)?
+                self.answer(question, options)?
             };
+            self.drawn.failed += usize::from(matches!(event, Event::Failed { .. }));
             self.solver.on(event).map_err(|e| e.to_string())?;
         }
         Ok(())
@@ -168,6 +200,7 @@ impl Build<'_> {
         }
         self.local.results.remove(&self.solver.key(of)?);
         let vertex = question.vertex();
+        self.drawn.lost += 1;
         Some(Event::InputLost { vertex, input })
     }
 
@@ -209,7 +242,11 @@ impl Build<'_> {
         if fine { Ok(()) } else { Err(error()) }
     }
 
-    fn answer(&mut self, question: Action<Rc<Value>>) -> Result<Event<Rc<Value>>, String> {
+    fn answer(
+        &mut self,
+        question: Action<Rc<Value>>,
+        options: &Options,
+    ) -> Result<Event<Rc<Value>>, String> {
         Ok(match question {
             Action::OpKey { vertex } => Event::OpKey {
                 vertex,
@@ -220,13 +257,11 @@ impl Build<'_> {
                 input,
                 link,
             } => {
-                let caches = [&*self.local, self.remote];
-                let mut sums = caches.iter().filter_map(|cache| cache.links.get(&link));
-                Event::LinkFound {
-                    vertex,
-                    input,
-                    sum: sums.next().copied(),
-                }
+                let here = self.local.links.get(&link);
+                let there = self.remote.links.get(&link);
+                self.drawn.linked_remotely += usize::from(here.is_none() && there.is_some());
+                let sum = here.or(there).copied();
+                Event::LinkFound { vertex, input, sum }
             }
             Action::Checksum { vertex, input, of } => Event::Checksum {
                 vertex,
@@ -243,6 +278,10 @@ impl Build<'_> {
                     return Err(format!("vertex {} executed twice", vertex.0));
                 }
                 *self.mood += 1;
+                let op = op_key(of);
+                let cached = self.local.results.values().any(|value| value.op == op);
+                self.drawn.refreshed += usize::from(options.refresh[vertex.0] && cached);
+                self.drawn.moody += usize::from(of.moody && cached);
                 match execute(of, inputs, *self.mood) {
                     Some(value) => Event::Executed {
                         vertex,
@@ -274,7 +313,7 @@ impl Build<'_> {
         })
     }
 
-    fn find(&self, key: CacheKey) -> Option<Rc<Value>> {
+    fn find(&mut self, key: CacheKey) -> Option<Rc<Value>> {
         if self.bug == Some(Bug::KeysAreTruncated) {
             let near = |(k, _): &(&CacheKey, _)| k.as_bytes()[0] & 7 == key.as_bytes()[0] & 7;
             return self
@@ -284,10 +323,10 @@ impl Build<'_> {
                 .find(near)
                 .map(|(_, value)| value.clone());
         }
-        [&*self.local, self.remote]
-            .iter()
-            .find_map(|cache| cache.results.get(&key))
-            .cloned()
+        let here = self.local.results.get(&key);
+        let there = self.remote.results.get(&key);
+        self.drawn.found_remotely += usize::from(here.is_none() && there.is_some());
+        here.or(there).cloned()
     }
 
     /// The report names what failed, what that blocked, and what was executed; and everything

@@ -10,7 +10,7 @@ mod world;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use build::{Cache, Machine, Options, Outcome, build};
+use build::{Cache, Drawn, Machine, Options, Outcome, build};
 use world::{Keyed, Rng, Value, World, op_key};
 
 /// Faults of the performing side, of the kinds that engines have had.
@@ -39,12 +39,14 @@ const BUGS: [Bug; 6] = [
     Bug::KeysAreTruncated,
 ];
 
-/// One world and what happens to it, a few builds long. Returns how many builds it was.
-fn history(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
+/// One world and what happens to it, a few builds long. Returns how many builds it was, and what
+/// was difficult about them.
+fn history(seed: u64, bug: Option<Bug>) -> Result<(usize, Drawn), String> {
     let mut rng = Rng::new(seed);
     let moody = rng.one_in(4);
     let mut world = World::random(&mut rng, moody);
     let mut machine = Machine {
+        drawn: Drawn::default(),
         local: Cache::default(),
         remote: Cache::default(),
         mood: 0,
@@ -70,7 +72,7 @@ fn history(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
             builds += calm_builds(&mut machine, &mut world, &mut rng)?;
         }
     }
-    Ok(builds)
+    Ok((builds, machine.drawn))
 }
 
 fn random_targets(world: &World, rng: &mut Rng) -> Vec<usize> {
@@ -234,8 +236,43 @@ fn results_equal_the_oracles() {
     let (wanted, mut builds, mut seed) = (wanted_builds(), 0, 0);
     while builds < wanted {
         seed += 1;
-        builds += history(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let history = history(seed, None);
+        builds += history
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"))
+            .0;
     }
+}
+
+#[test]
+fn whatever_is_difficult_is_drawn() {
+    let mut all = [0; 8];
+    for seed in 1..200 {
+        let (_, drawn) = history(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let Drawn {
+            found_remotely,
+            linked_remotely,
+            failed,
+            lost,
+            cancelled,
+            refreshed,
+            several_targets,
+            moody,
+        } = drawn;
+        let counts = [
+            found_remotely,
+            linked_remotely,
+            failed,
+            lost,
+            cancelled,
+            refreshed,
+            several_targets,
+            moody,
+        ];
+        all.iter_mut()
+            .zip(counts)
+            .for_each(|(sum, count)| *sum += count);
+    }
+    assert!(all.iter().all(|&count| count > 10), "{all:?}");
 }
 
 #[test]
