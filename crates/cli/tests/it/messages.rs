@@ -178,3 +178,8 @@ fn about_what_fails_while_building() {
 fn about_checks() {
     check("checks.txt");
 }
+
+#[test]
+fn about_questions() {
+    check("questions.txt");
+}
