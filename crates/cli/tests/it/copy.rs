@@ -384,3 +384,23 @@ fn packed_layers_and_directories_make_the_same_image() {
         .stdout;
     assert!(info.contains("directories"), "{info}");
 }
+
+#[test]
+fn names_that_would_delete() {
+    let refuse = |dockerfile: &str, places: &[&str]| {
+        let project = Project::with(dockerfile);
+        project.write(".wh.f", "content");
+        let says =
+            ["/.wh.f has a name that begins with `.wh.`, which means a deletion in image layers"];
+        let refused = project.kiln(&["build", "."]).code(1);
+        drop(refused.says(&[&says[..], places].concat()));
+    };
+    refuse("FROM busybox\nCOPY .wh.f /\n", &["--> Dockerfile:2:1"]);
+    refuse("FROM busybox\nRUN echo > /.wh.f\n", &[]);
+    // Steps may use such names among themselves.
+    let project = Project::with(
+        "FROM busybox AS one\nRUN echo kept > /.wh.f\nRUN mv /.wh.f /f\nFROM scratch\nCOPY --from=one /f /\n",
+    );
+    project.kiln(&["build", "-o", "out", "."]).success();
+    assert_eq!(project.host("cat out/f"), "kept\n");
+}
