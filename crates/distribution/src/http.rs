@@ -25,7 +25,6 @@ pub(crate) fn client(
     let builder = || {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(retry.connect_timeout)
-            .redirect(Policy::custom(redirect))
             .referer(false)
             .http2_adaptive_window(true)
             .tls_danger_accept_invalid_certs(config.insecure);
@@ -46,9 +45,9 @@ pub(crate) fn client(
     })
 }
 
-/// Makes a client that trusts the machine's certificate authorities and these. A machine without
-/// any (an image made from scratch) would get no client at all, not even for plain HTTP: there it
-/// trusts Mozilla's.
+/// Makes a client that trusts the machine's certificate authorities and these, and follows no
+/// redirect from https to http. A machine without any authorities (an image made from scratch) would
+/// get no client at all, not even for plain HTTP: there it trusts Mozilla's.
 ///
 /// # Errors
 /// When TLS cannot be set up.
@@ -57,6 +56,7 @@ pub fn trusting(
     authorities: &[Certificate],
 ) -> reqwest::Result<reqwest::Client> {
     let authorities = || authorities.iter().cloned();
+    let builder = || builder().redirect(Policy::custom(redirect));
     builder()
         .tls_certs_merge(authorities())
         .build()

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::cancel::Cancel;
+use crate::git_remote;
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -127,8 +128,9 @@ impl Net {
         sink: &mut Sink<'_>,
     ) -> Result<Download, DownloadError> {
         self.wait(async {
+            let shown = || git_remote::redacted(url);
             let failed = |source: reqwest::Error| DownloadError::Request {
-                url: url.into(),
+                url: shown(),
                 source: source.without_url(),
             };
             let conditions = [
@@ -149,7 +151,7 @@ impl Net {
             }
             if !response.status().is_success() {
                 return Err(DownloadError::Status {
-                    url: url.into(),
+                    url: shown(),
                     status: response.status(),
                 });
             }
@@ -158,7 +160,7 @@ impl Net {
             while let Some(piece) = response.chunk().await.map_err(failed)? {
                 done += piece.len() as u64;
                 sink(&piece, done, total).map_err(|source| DownloadError::Sink {
-                    url: url.into(),
+                    url: shown(),
                     source,
                 })?;
             }
@@ -182,7 +184,7 @@ impl Net {
         };
         let client =
             distribution::trusting(builder, &[]).map_err(|source| DownloadError::Request {
-                url: url.into(),
+                url: git_remote::redacted(url),
                 source,
             })?;
         Ok(self.http.get_or_init(|| client))

@@ -200,6 +200,11 @@ fn parse_git(parts: GitParts<'_>) -> Result<GitUrl, GitUrlError> {
         set_parameter(&mut url, &key, value)?;
         seen.push(key);
     }
+    // A whole commit says enough; the beginning of one only checks what a branch or tag leads to.
+    let is_whole = |commit: &String| matches!(commit.len(), 40 | 64);
+    if url.reference.is_none() && seen.iter().any(|key| key == "commit") {
+        url.reference = url.checksum.clone().filter(is_whole);
+    }
     Ok(url)
 }
 
@@ -337,6 +342,24 @@ mod tests {
         };
         let query = "tag=v1&subdir=s&keep-git-dir&submodules=false&checksum=abc&mtime=commit";
         check_git(&format!("https://h/r.git?{query}"), expected);
+    }
+
+    #[test]
+    fn c19_commits() {
+        let commit = "0123456789012345678901234567890123456789";
+        for (query, reference, checksum) in [
+            (format!("commit={commit}"), Some(commit), commit),
+            (format!("ref=v1&commit={commit}"), Some("v1"), commit),
+            (format!("checksum={commit}"), None, commit),
+            ("commit=0123".to_owned(), None, "0123"),
+        ] {
+            let expected = GitUrl {
+                reference: reference.map(str::to_owned),
+                checksum: Some(checksum.to_owned()),
+                ..git("https://h/r.git")
+            };
+            check_git(&format!("https://h/r.git?{query}"), expected);
+        }
     }
 
     #[test]

@@ -132,6 +132,15 @@ fn named_contexts_of_every_kind() {
     )
     .success();
     assert_eq!(project.shell("cat /f"), "other");
+    web.put("/text", "no archive\n");
+    let text = web.url("/text").replace("http://", "http://user:hidden@");
+    let done = build("FROM busybox\n", &format!("web={text}"))
+        .code(1)
+        .says(&["context web", "/text is no tar archive", "ADD"]);
+    assert!(!done.stderr.contains("hidden"), "{}", done.stderr);
+    build("FROM busybox\n", &format!("web={}", web.url("/none")))
+        .code(1)
+        .says(&["404"]);
     build("FROM busybox\n", "gone=no-such-directory")
         .code(1)
         .says(&["no-such-directory"]);

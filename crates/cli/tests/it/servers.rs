@@ -12,9 +12,73 @@ use std::time::{Duration, Instant};
 /// When every file of a [`Web`] was last changed.
 pub(crate) const CHANGED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
-type Files = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+type Files = Arc<Mutex<HashMap<String, Page>>>;
 
-/// Files over http. Answers 304 to whom knows the ETag; the thread ends with the test's process.
+/// What a [`Web`] has at a path.
+#[derive(Clone)]
+pub(crate) struct Page {
+    pub(crate) content: Vec<u8>,
+    /// Whether it has an `ETag`.
+    pub(crate) tagged: bool,
+    /// Its `Last-Modified`.
+    pub(crate) modified: Option<&'static str>,
+    /// Where it says that it is instead.
+    pub(crate) moved: Option<String>,
+}
+
+impl Page {
+    /// A page with both validators.
+    pub(crate) fn new(content: impl AsRef<[u8]>) -> Page {
+        Page {
+            content: content.as_ref().to_vec(),
+            tagged: true,
+            modified: Some(CHANGED),
+            moved: None,
+        }
+    }
+
+    fn tag(&self) -> Option<String> {
+        let sum: u32 = self.content.iter().map(|&byte| u32::from(byte)).sum();
+        self.tagged
+            .then(|| format!("\"{}-{sum}\"", self.content.len()))
+    }
+
+    /// Whether whoever sends these headers has this page; the tag decides where there is one.
+    fn is_known(&self, headers: &[String]) -> bool {
+        let sent = |name: &str| {
+            headers.iter().find_map(|header| {
+                let (found, value) = header.split_once(": ")?;
+                found.eq_ignore_ascii_case(name).then(|| value.to_string())
+            })
+        };
+        match (self.tag(), self.modified) {
+            (Some(tag), _) => sent("if-none-match") == Some(tag),
+            (None, Some(modified)) => sent("if-modified-since").as_deref() == Some(modified),
+            (None, None) => false,
+        }
+    }
+
+    /// Status, headers and body of the answer.
+    fn answer(&self, headers: &[String]) -> (&'static str, String, &[u8]) {
+        let mut more = String::new();
+        if let Some(moved) = &self.moved {
+            return ("302 Found", format!("Location: {moved}\r\n"), &[]);
+        }
+        for (name, value) in [
+            ("ETag", self.tag()),
+            ("Last-Modified", self.modified.map(String::from)),
+        ] {
+            more.extend(value.map(|value| format!("{name}: {value}\r\n")));
+        }
+        match self.is_known(headers) {
+            true => ("304 Not Modified", more, &[]),
+            false => ("200 OK", more, &self.content),
+        }
+    }
+}
+
+/// Files over http. Answers 304 to whom knows what there is; the thread ends with the test's
+/// process.
 pub(crate) struct Web {
     pub(crate) address: String,
     files: Files,
@@ -42,8 +106,11 @@ impl Web {
     }
 
     pub(crate) fn put(&self, path: &str, content: impl AsRef<[u8]>) {
-        let content = content.as_ref().to_vec();
-        self.files.lock().unwrap().insert(path.into(), content);
+        self.serve(path, Page::new(content));
+    }
+
+    pub(crate) fn serve(&self, path: &str, page: Page) {
+        self.files.lock().unwrap().insert(path.into(), page);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -56,40 +123,23 @@ impl Web {
     }
 }
 
-fn answer(stream: &TcpStream, files: &Files) -> Option<String> {
+fn answer(mut stream: &TcpStream, files: &Files) -> Option<String> {
     let mut lines = BufReader::new(stream).lines();
     let path = lines.next()?.ok()?.split(' ').nth(1)?.to_string();
     let headers: Vec<String> = lines
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
         .collect();
-    let content = files.lock().unwrap().get(&path).cloned();
-    let (status, body) = match content {
-        None => ("404 Not Found", Vec::new()),
-        Some(content) => {
-            let tag = format!("\"{}-{}\"", content.len(), content.first().unwrap_or(&0));
-            let known = headers.iter().any(|header| {
-                header.to_ascii_lowercase().starts_with("if-none-match:") && header.ends_with(&tag)
-            });
-            let status = if known { "304 Not Modified" } else { "200 OK" };
-            let body = if known { Vec::new() } else { content };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nETag: {tag}\r\nLast-Modified: {CHANGED}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            let mut stream = stream;
-            stream.write_all(head.as_bytes()).ok()?;
-            stream.write_all(&body).ok()?;
-            return Some(format!("{} {path}", &status[..3]));
-        }
+    let page = files.lock().unwrap().get(&path).cloned();
+    let (status, more, body) = match &page {
+        None => ("404 Not Found", String::new(), &[][..]),
+        Some(page) => page.answer(&headers),
     };
-    let mut stream = stream;
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    stream.write_all(&body).ok()?;
+    let len = body.len();
+    let head =
+        format!("HTTP/1.1 {status}\r\n{more}Content-Length: {len}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
     Some(format!("{} {path}", &status[..3]))
 }
 

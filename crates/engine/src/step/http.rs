@@ -13,6 +13,7 @@ use solver::VertexIndex;
 use crate::build::{Handle, Session};
 use crate::error::StepError;
 use crate::event::EventKind;
+use crate::git_remote;
 use crate::net::{Download, Validators};
 use crate::request::SecretSource;
 
@@ -54,7 +55,7 @@ pub(crate) fn execute(
     index: VertexIndex,
     source: &HttpSource,
 ) -> Result<Handle, StepError> {
-    let failed = || format!("download {}", source.url);
+    let failed = || format!("download {}", git_remote::redacted(&source.url));
     let keyed = session
         .downloads
         .lock()
@@ -74,7 +75,8 @@ pub(crate) fn execute(
         .blob(&seen.digest)
         .map_err(StepError::failed(failed()))?;
     let blob = blob.ok_or_else(|| {
-        StepError::refused(format!("what was downloaded from {} is gone", source.url))
+        let url = git_remote::redacted(&source.url);
+        StepError::refused(format!("what was downloaded from {url} is gone"))
     })?;
     let file = Arc::new(File::open(&blob.path).map_err(StepError::failed(failed()))?);
     let mtime = seen
@@ -111,7 +113,12 @@ pub(crate) fn execute(
 
 /// What was downloaded before, if it may be used without asking.
 fn known(session: &Session<'_>, source: &HttpSource) -> Result<Option<Seen>, StepError> {
-    let failed = || format!("look up the download of {}", source.url);
+    let failed = || {
+        format!(
+            "look up the download of {}",
+            git_remote::redacted(&source.url)
+        )
+    };
     let seen: Option<Seen> = session
         .store
         .note(NOTE, &source.url)
@@ -136,7 +143,7 @@ fn bring(
     index: VertexIndex,
     source: &HttpSource,
 ) -> Result<Seen, StepError> {
-    let failed = || format!("download {}", source.url);
+    let failed = || format!("download {}", git_remote::redacted(&source.url));
     let known = known(session, source)?;
     let validators = known.as_ref().map(|seen| Validators {
         etag: seen.etag.clone(),
@@ -169,7 +176,7 @@ fn bring(
         (Download::NotModified, None) => {
             return Err(StepError::refused(format!(
                 "{} answers 304 to an unconditional request",
-                source.url
+                git_remote::redacted(&source.url)
             )));
         }
         (Download::Done(validators), _) => {
