@@ -73,6 +73,14 @@ fn what_is_said_and_asked_for() {
         &["target of --mount is gone (/t), type of --mount is gone (tmpfs)"],
     );
     check(
+        ("RUN echo 6", &[]),
+        (
+            "RUN echo 6",
+            &["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=other"],
+        ),
+        &["--hostname changed (buildkitsandbox → other)"],
+    );
+    check(
         ("COPY dir/one /p/", &[]),
         ("COPY --parents dir/one /p/", &[]),
         &[

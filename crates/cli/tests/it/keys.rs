@@ -311,6 +311,16 @@ fn copies() {
         &[],
     );
     check("COPY dir/* /8/", "COPY moved/* /8/", &[], &[]);
+    // What is linked does not stand on what is below it (K17).
+    check(
+        "RUN echo 1 > /below\nCOPY --link a /10\nCOPY a /11",
+        "RUN echo 2 > /below\nCOPY --link a /10\nCOPY a /11",
+        &["RUN", "LINK", "COPY"],
+        &[
+            "command changed (echo 1 > /below → echo 2 > /below)",
+            "the result of [3/4] LINK COPY --link a /10 changed",
+        ],
+    );
     check(
         "COPY a /9/",
         "COPY b /9/",
