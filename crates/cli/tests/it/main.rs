@@ -11,6 +11,7 @@ mod cache;
 mod checks;
 mod contexts;
 mod copy;
+mod copy_rules;
 mod crash;
 mod diff;
 mod doctor;
