@@ -12,6 +12,7 @@ use crate::lowered::Request;
 use crate::path::{base_name, clamp, clean_absolute, resolve};
 use crate::plan::FromReference;
 use crate::run::push_input;
+use crate::scope::did_you_mean;
 use crate::stage::StageLowering;
 
 /// The mounts of one `RUN`, and the first error among them.
@@ -129,7 +130,7 @@ impl StageLowering<'_, '_> {
         };
         let only_for = |types: &[Type]| match types.contains(&options.kind) {
             true => Ok(()),
-            false => Err(unexpected_key(key, options.kind, span)),
+            false => Err(unexpected_key(key, options.kind, option.key.span)),
         };
         let text = value.clone().unwrap_or_default();
         let id = |text: &str| text.parse::<u32>().map_err(|_| invalid(text));
@@ -163,7 +164,7 @@ impl StageLowering<'_, '_> {
             "uid" => options.uid = Some(id(&text)?),
             "gid" => options.gid = Some(id(&text)?),
             "env" => options.env = Some(text).filter(|text| !text.is_empty()),
-            key => return Err(unexpected_key(key, options.kind, span)),
+            key => return Err(unexpected_key(key, options.kind, option.key.span)),
         }
         Ok(())
     }
@@ -416,6 +417,27 @@ fn check(options: &Options, span: Span) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// Every option, for suggestions.
+const KEYS: &[&str] = &[
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "readwrite",
+    "required",
+    "size",
+    "id",
+    "sharing",
+    "mode",
+    "uid",
+    "gid",
+    "env",
+];
+
 fn name_of(kind: Type) -> &'static str {
     TYPES
         .iter()
@@ -425,11 +447,13 @@ fn name_of(kind: Type) -> &'static str {
 
 fn unexpected_key(key: &str, kind: Type, span: Span) -> Diagnostic {
     let message = format!("unexpected key '{key}' for mount type '{}'", name_of(kind));
-    let mut error = Diagnostic::error("mount-option", span, message);
-    if matches!(key, "required" | "size") {
-        error = error.with_help("options are read in order: write type= before the others");
-    }
-    error
+    let help = match key {
+        "required" | "size" => {
+            Some("options are read in order: write type= before the others".to_owned())
+        }
+        key => did_you_mean(key, KEYS.iter().copied()),
+    };
+    Diagnostic::error("mount-option", span, message).with_help_if(help)
 }
 
 /// The value of a name in a table, whatever its case.

@@ -1,7 +1,6 @@
 //! Questions instead of builds: `--check`, `--call`, `--print`, in text and in JSON.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -113,19 +112,16 @@ fn a_failing_build_ends_its_json_lines_with_the_error() {
     fails(&[("/diagnostics/0/code", "unknown-instruction")]);
 }
 
-/// Files that nobody writes end in an error of ours, and soon: a debug build takes under 5 s where
-/// a release build takes under 1 s.
+/// Files that nobody writes end in an error of ours or in none. How long they take is measured by
+/// the example `hostile` of the crate frontend; a test that hangs fails too.
 #[track_caller]
 fn check_hostile(dockerfile: &[u8], code: i32, text: &str) {
     let project = Project::new();
     project.write("Dockerfile", dockerfile);
-    let begun = Instant::now();
     let done = project.kiln(&["build", "--check", "."]).code(code);
-    let took = begun.elapsed();
     let said = done.stdout + &done.stderr;
     let start: String = said.chars().take(2_000).collect();
     assert!(said.contains(text), "no {text:?} in\n{start}");
-    assert!(took < Duration::from_secs(20), "took {took:?}");
 }
 
 #[test]
@@ -143,6 +139,13 @@ fn hostile_files_end_in_errors() {
     let bomb =
         "FROM scratch\nENV a=xxxxxxxxxx\n".to_owned() + &"ENV a=$a$a$a$a$a$a$a$a\n".repeat(30);
     check_hostile(bomb.as_bytes(), 1, "longer than");
+    let continued = format!("FROM scratch\nRUN x{}\n", " \\\n# c\n\n  y".repeat(20_000));
+    check_hostile(continued.as_bytes(), 1, "the first of 20000 empty lines");
+    let open = format!("FROM scratch\n{}", "RUN <<E\n".repeat(5_000));
+    check_hostile(open.as_bytes(), 1, "unterminated heredoc");
+    let names = format!("FROM scratch AS base\n{}", "ONBUILD RUN x\n".repeat(400));
+    let fired = names + &"FROM base\n".repeat(400);
+    check_hostile(fired.as_bytes(), 1, "variables and triggers make more");
 }
 
 #[test]
