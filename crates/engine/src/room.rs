@@ -21,6 +21,8 @@ pub(crate) struct Room {
 
 /// A disk with less than this left counts as full.
 const NOTHING: u64 = 64 << 10;
+/// One on which fewer files can be made than this, too.
+const FEW: u64 = 16;
 /// The part of a full disk that is freed, at least.
 const PART: u64 = 20;
 /// How often the limits are looked after while something is written.
@@ -85,7 +87,10 @@ impl Room {
 
     /// Whether the disk is full now.
     pub(crate) fn is_full(&self) -> bool {
-        self.store.room().is_ok_and(|(free, _)| free < NOTHING)
+        let no_bytes = self.store.room().is_ok_and(|(free, _)| free < NOTHING);
+        // overlayfs cannot make its working directory then, and is mounted read-only without a word.
+        let no_files = self.store.free_files();
+        no_bytes || no_files.is_ok_and(|free| free.is_some_and(|free| free < FEW))
     }
 
     /// Does something that writes. If the disk is full, gives up some cache and does it again,

@@ -56,6 +56,10 @@ impl Store {
     ) -> Result<Health, StoreError> {
         let inner = &*self.inner;
         let mut health = Health::default();
+        // Dead leases first: that alone may make the room which a lease of our own needs.
+        let passage = inner.exclusive()?;
+        inner.live_pins()?;
+        drop(passage);
         inner.lease()?;
         // First what stands for itself: looking things up drops what is damaged, unsaid.
         for folder in [

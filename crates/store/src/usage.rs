@@ -115,11 +115,25 @@ impl Store {
     /// # Errors
     /// When the file system cannot be asked.
     pub fn room(&self) -> Result<(u64, u64), StoreError> {
-        let root = fs::File::open(self.root()).attempt("open", self.root())?;
-        let stat = sys::fs::fstatfs(&root).map_err(std::io::Error::from);
-        let stat = stat.attempt("ask the file system of", self.root())?;
+        let stat = self.file_system()?;
         let block = u64::try_from(stat.f_bsize).unwrap_or(1);
         Ok((stat.f_bavail * block, stat.f_blocks * block))
+    }
+
+    /// How many files can still be made on the file system of the store; `None` where as many as
+    /// fit.
+    ///
+    /// # Errors
+    /// When the file system cannot be asked.
+    pub fn free_files(&self) -> Result<Option<u64>, StoreError> {
+        let stat = self.file_system()?;
+        Ok((stat.f_files > 0).then_some(stat.f_ffree))
+    }
+
+    fn file_system(&self) -> Result<sys::fs::StatFs, StoreError> {
+        let root = fs::File::open(self.root()).attempt("open", self.root())?;
+        let stat = sys::fs::fstatfs(&root).map_err(std::io::Error::from);
+        stat.attempt("ask the file system of", self.root())
     }
 }
 

@@ -144,13 +144,12 @@ impl Drop for Disk {
     }
 }
 
-/// A project whose store is on a disk of so many megabytes.
-fn on_a_small_disk(megabytes: u32) -> (Project, Disk) {
+/// A project whose store is on a disk with these limits.
+fn on_a_small_disk(limit: &str) -> (Project, Disk) {
     let project = Project::new();
     let path = project.store().display().to_string();
     drop(tool("mkdir", &["-p", &path]).success());
-    let size = format!("size={megabytes}m");
-    drop(tool("mount", &["-t", "tmpfs", "-o", &size, "kiln-test", &path]).success());
+    drop(tool("mount", &["-t", "tmpfs", "-o", limit, "kiln-test", &path]).success());
     (project, Disk(path))
 }
 
@@ -162,7 +161,7 @@ fn build_only(project: &Project, dockerfile: &str) -> crate::harness::Output {
 
 #[test]
 fn a_full_disk_gives_up_cache_and_then_says_so() {
-    let (project, _disk) = on_a_small_disk(24);
+    let (project, _disk) = on_a_small_disk("size=24m");
     project.busybox();
     let step = |megabytes: u32, name: &str| {
         format!("FROM busybox\nRUN dd if=/dev/zero of=/{name} bs=1M count={megabytes} 2>&1\n")
@@ -175,6 +174,20 @@ fn a_full_disk_gives_up_cache_and_then_says_so() {
 }
 
 #[test]
+fn a_disk_without_room_for_more_files_is_full_too() {
+    let (project, _disk) = on_a_small_disk("nr_inodes=1200");
+    project.busybox();
+    let step = |files: u32| {
+        format!("FROM busybox\nRUN for n in $(seq {files}); do : > /f$n || exit 1; done\n")
+    };
+    drop(build_only(&project, &step(500)).success());
+    drop(build_only(&project, &step(501)).success());
+    let done = build_only(&project, &step(2000)).code(1);
+    drop(done.says(&["the disk is full"]));
+    drop(project.kiln(&["doctor"]).success());
+}
+
+#[test]
 fn a_full_disk_makes_room_for_copies_and_downloads() {
     let registry = Registry::start();
     let base = format!("{}/large:1", registry.address);
@@ -182,7 +195,7 @@ fn a_full_disk_makes_room_for_copies_and_downloads() {
     maker.write("large", noise(9 << 20));
     drop(maker.kiln(&["build", "--push", "-t", &base, "."]).success());
 
-    let (project, _disk) = on_a_small_disk(32);
+    let (project, _disk) = on_a_small_disk("size=32m");
     // Twice what a copy takes does not fit, nor does a download beside a copy.
     for content in [1, 2, 3] {
         project.write("large", [noise(14 << 20), vec![content]].concat());
