@@ -2,7 +2,7 @@
 //! machine.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -77,6 +77,26 @@ pub(super) fn file(path: &Path, seed: u64, len: usize) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     Noise::new(seed).write(&mut out, len)?;
     out.flush()?;
+    Ok(())
+}
+
+/// Writes one file of so many MiB, each of which begins with a quarter of data and is a hole from
+/// there on, unless it is there.
+pub(super) fn sparse(path: &Path, seed: u64, mebibytes: usize) -> Result<()> {
+    let len = (mebibytes as u64) << 20;
+    if path.metadata().is_ok_and(|m| m.len() == len) {
+        return Ok(());
+    }
+    let mut file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
+    let mut noise = Noise::new(seed);
+    let mut piece = Vec::with_capacity(256 << 10);
+    for number in 0..mebibytes as u64 {
+        piece.clear();
+        noise.write(&mut piece, 256 << 10)?;
+        file.seek(SeekFrom::Start(number << 20))?;
+        file.write_all(&piece)?;
+    }
+    file.set_len(len)?;
     Ok(())
 }
 

@@ -150,6 +150,21 @@ pub(super) const WORKLOADS: &[Workload] = &[
         ],
     },
     Workload {
+        name: "build512",
+        what: "the same, from nothing to the archive",
+        files: big,
+        phases: &[EXPORT],
+    },
+    Workload {
+        name: "layer4g",
+        what: "a layer of 4 GB, a quarter of it data, to an OCI archive with gzip: for its memory",
+        files: |context, scale| {
+            content::sparse(&context.join("big"), 1, 4096 / scale)?;
+            dockerfile(context, "COPY big /big\n")
+        },
+        phases: &[EXPORT],
+    },
+    Workload {
         name: "reexport",
         what: "a layer of 105 MB in 30 files of which one changes, to an OCI archive",
         files: |context, scale| {
