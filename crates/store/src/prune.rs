@@ -80,7 +80,7 @@ impl Store {
         let passage = inner.exclusive()?;
         let held = inner.live_pins()?;
         drop(passage);
-        inner.lease()?;
+        inner.lease_on_full_disk()?;
 
         let all = inner.usage(&held)?;
         let unfinished = inner.size_of_unfinished()?;
@@ -253,10 +253,25 @@ impl Pruning<'_> {
 }
 
 impl Inner {
+    /// A lease takes a file and a directory. Where there is no room even for these, what only
+    /// saves work goes first: locks that nobody holds, indexes of file stamps, explanations.
+    fn lease_on_full_disk(&self) -> Result<(), StoreError> {
+        match self.lease() {
+            Err(error) if error.is_out_of_space() => {
+                self.drop_stray_flights()?;
+                for folder in ["stats", "cache/steps"] {
+                    self.sweep(&self.path(folder), SystemTime::now(), Duration::ZERO)?;
+                }
+                self.lease().map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Removes small files that nobody used for long.
     fn sweep_small(&self, now: SystemTime) -> Result<(), StoreError> {
         for folder in SMALL_FOLDERS {
-            self.sweep(&self.path(folder), now)?;
+            self.sweep(&self.path(folder), now, SMALL_UNUSED)?;
         }
         Ok(())
     }
@@ -274,7 +289,8 @@ impl Inner {
         self.drop_stray_flights()
     }
 
-    fn sweep(&self, folder: &Path, now: SystemTime) -> Result<(), StoreError> {
+    /// Removes the files at and below a folder that were not used for so long.
+    fn sweep(&self, folder: &Path, now: SystemTime, unused: Duration) -> Result<(), StoreError> {
         let mut open = vec![folder.to_owned()];
         while let Some(folder) = open.pop() {
             for name in names(&folder)? {
@@ -286,7 +302,7 @@ impl Inner {
                     open.push(path);
                 } else if metadata
                     .modified()
-                    .is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > SMALL_UNUSED))
+                    .is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age >= unused))
                 {
                     self.disk.remove_file(&path)?;
                 }
