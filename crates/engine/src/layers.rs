@@ -21,13 +21,17 @@ use crate::compressor::Compressor;
 use crate::error::StepError;
 use crate::event::VertexDigest;
 use crate::fetch::{Fetcher, RemoteLayer};
+use crate::merged;
 use crate::mounting::Mounting;
 use crate::room::Room;
 use crate::turns::Turns;
 
+/// Layers that at most lie between a chain and one that was opened before.
+const MOST_ON_TOP: usize = 16;
+
 /// Access to layers on behalf of one call of the engine.
 pub(crate) struct Layers<'e> {
-    store: &'e Store,
+    pub(crate) store: &'e Store,
     mounting: Mounting<'e>,
     fetcher: Fetcher,
     /// The steps that bring layers in, to show progress under.
@@ -99,7 +103,7 @@ impl<'e> Layers<'e> {
     /// Whether every layer is in the store.
     pub(crate) fn present(&self, layers: &[LayerId]) -> Result<bool, StepError> {
         for &id in layers {
-            if self.find(id)?.is_none() {
+            if !self.has(id)? {
                 return Ok(false);
             }
         }
@@ -110,7 +114,7 @@ impl<'e> Layers<'e> {
     pub(crate) fn ensure(&self, layers: &[LayerId]) -> Result<(), StepError> {
         let mut missing = Vec::new();
         for &id in layers {
-            if self.find(id)?.is_none() {
+            if !self.has(id)? {
                 missing.push(self.remote(id)?);
             }
         }
@@ -149,6 +153,13 @@ impl<'e> Layers<'e> {
             .layer(id)
             .map_err(StepError::failed(format!("look up layer {id}")))?;
         Ok(layer.inspect(|layer| self.remember(layer)))
+    }
+
+    fn has(&self, id: LayerId) -> Result<bool, StepError> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = found.contains_key(&id);
+        drop(found);
+        Ok(known || self.find(id)?.is_some())
     }
 
     fn remember(&self, layer: &Layer) {
@@ -217,11 +228,22 @@ impl<'e> Layers<'e> {
         if let Some(known) = stacks.get(layers) {
             return Ok(known.clone());
         }
-        let trees = layers
-            .iter()
-            .map(|&id| Ok(tree(&self.get(id)?, self.mounting.userxattr)))
-            .collect::<Result<Vec<_>, StepError>>()?;
-        let stack = Arc::new(Stack::open(&trees).map_err(StepError::failed("read the layers"))?);
+        // A step's chain is that of the step before with a layer or two on top.
+        let below = (1..layers.len())
+            .rev()
+            .take(MOST_ON_TOP)
+            .find_map(|split| Some((split, stacks.get(&layers[..split])?)));
+        let open = |layers: &[LayerId]| {
+            let trees = layers
+                .iter()
+                .map(|&id| Ok(tree(&self.get(id)?, self.mounting.userxattr)));
+            trees.collect::<Result<Vec<_>, StepError>>()
+        };
+        let stack = match below {
+            Some((split, below)) => Stack::over(below, &open(&layers[split..])?),
+            None => Stack::open(&open(layers)?),
+        };
+        let stack = Arc::new(stack.map_err(StepError::failed("read the layers"))?);
         stacks.insert(layers.to_vec(), stack.clone());
         Ok(stack)
     }
@@ -252,7 +274,12 @@ impl<'e> Layers<'e> {
     }
 
     fn lowers(&self, layers: &[LayerId]) -> Result<Vec<Lower>, StepError> {
-        layers.iter().map(|&id| self.lower(id)).collect()
+        let visible = match layers {
+            [] => layers,
+            layers => &layers[layers.len() - self.stack(layers)?.depth()..],
+        };
+        let few = merged::shortened(self, visible)?;
+        few.iter().map(|&id| self.lower(id)).collect()
     }
 
     /// A layer in a form that this machine can mount.
@@ -328,6 +355,22 @@ impl<'e> Layers<'e> {
         layer::unpack::unpack(&changes, root, self.mounting.unpack)
             .map_err(StepError::failed(failed()))?;
         Ok(())
+    }
+
+    /// Makes one layer of several on top of each other, which does to the tree below what they do
+    /// together.
+    pub(crate) fn flatten(&self, layers: &[LayerId]) -> Result<LayerId, StepError> {
+        let changes = layers.iter().map(|&id| self.changes(id));
+        let changes = layer::flatten(changes.collect::<Result<Vec<_>, _>>()?);
+        let draft = self
+            .store
+            .layer_draft()
+            .map_err(StepError::failed("make a layer"))?;
+        // Only mounted, never shipped: the times are to stay as they are.
+        let tar = write_packed(&draft, changes, Times::Preserve)?;
+        draft
+            .commit_packed(tar)
+            .map_err(StepError::failed("keep the layer"))
     }
 
     /// Writes changes as a new layer.

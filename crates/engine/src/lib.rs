@@ -33,6 +33,7 @@ mod layers;
 mod load;
 mod login;
 mod machine;
+mod merged;
 mod mounting;
 mod net;
 mod process;

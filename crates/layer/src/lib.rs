@@ -11,6 +11,7 @@ pub mod copy;
 mod empty;
 mod entries;
 mod filter;
+mod flatten;
 mod hard_links;
 #[cfg(test)]
 mod mem;
@@ -44,6 +45,7 @@ pub mod xattr;
 pub use changes::{ChangeList, Changes, ReadChanges};
 pub use empty::EmptyTree;
 pub use filter::Filter;
+pub use flatten::flatten;
 pub use host::HostView;
 pub use mismatch::Mismatch;
 pub use model::*;

@@ -34,7 +34,7 @@ pub type Bring = Box<dyn Fn(Range<usize>) -> io::Result<Vec<Tree>> + Send + Sync
 /// The merged view of a chain of layers.
 pub struct Stack {
     /// Topmost first.
-    layers: Vec<OnceLock<Opened>>,
+    layers: Vec<OnceLock<Arc<Opened>>>,
     /// How many of them are open.
     opened: AtomicUsize,
     bring: Option<Bring>,
@@ -83,17 +83,39 @@ impl Stack {
     /// # Errors
     /// When there is no layer, or one cannot be opened.
     pub fn open(layers: &[Tree]) -> io::Result<Stack> {
-        if layers.is_empty() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let mut opened = Vec::with_capacity(layers.len());
+        Stack::build(layers, &[])
+    }
+
+    /// Opens `layers`, the bottom one first, on top of those that another stack has open.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn over(below: &Stack, layers: &[Tree]) -> io::Result<Stack> {
+        Stack::build(layers, &below.layers)
+    }
+
+    /// How many layers can be seen: all of them, or those down to an opaque root that was found
+    /// when they were opened.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    fn build(layers: &[Tree], below: &[OnceLock<Arc<Opened>>]) -> io::Result<Stack> {
+        let mut opened = Vec::with_capacity(layers.len() + below.len());
+        let mut below = below;
         for tree in layers.iter().rev() {
             let layer = Opened::open(tree)?;
             let opaque = layer.opaque;
-            opened.push(OnceLock::from(layer));
+            opened.push(OnceLock::from(Arc::new(layer)));
             if opaque {
+                below = &[];
                 break;
             }
+        }
+        let shared = below.iter().map_while(OnceLock::get);
+        opened.extend(shared.map(|layer| OnceLock::from(Arc::clone(layer))));
+        if opened.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
         Ok(Stack {
             opened: AtomicUsize::new(opened.len()),
@@ -126,7 +148,7 @@ impl Stack {
         for (layer, tree) in self.layers[opened..count].iter().zip(&trees) {
             // One that was opened before another failed to stays as it is.
             let tree = Opened::open(tree)?;
-            layer.get_or_init(|| tree);
+            layer.get_or_init(|| Arc::new(tree));
         }
         self.opened.store(count, Ordering::Release);
         Ok(())

@@ -66,6 +66,17 @@ impl Disk {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).attempt("set mode of", path)
     }
 
+    /// Makes a directory whose subdirectories the file system may put far from each other: what
+    /// one process deletes of its own does not slow down the search for free inodes of another.
+    pub(crate) fn create_spreading_directory(&self, path: &Path) -> Result<(), StoreError> {
+        self.create_directory(path)?;
+        if let Ok(directory) = File::open(path) {
+            // Few file systems know the hint.
+            _ = sys::fs::spread_subdirectories(directory);
+        }
+        Ok(())
+    }
+
     /// Creates a file that must not exist.
     pub(crate) fn create(&self, path: &Path) -> Result<File, StoreError> {
         let mut options = OpenOptions::new();

@@ -224,17 +224,15 @@ impl Inner {
     /// Records that stand for themselves: only their own form can be wrong.
     fn check_small(&self, folder: &str, health: &mut Health) -> Result<(), StoreError> {
         let folder = self.path(folder);
-        for shard in names(&folder)? {
-            for name in names(&folder.join(&shard))? {
-                let path = folder.join(&shard).join(name);
-                let Ok(bytes) = fs::read(&path) else {
-                    continue;
-                };
-                health.records += 1;
-                if !crate::record::is_sound(&bytes) {
-                    self.disk.remove_file(&path)?;
-                    health.find(path.display().to_string(), "its checksum is wrong");
-                }
+        for name in names(&folder)? {
+            let path = folder.join(name);
+            let Ok(bytes) = fs::read(&path) else {
+                continue;
+            };
+            health.records += 1;
+            if !crate::record::is_sound(&bytes) {
+                self.disk.remove_file(&path)?;
+                health.find(path.display().to_string(), "its checksum is wrong");
             }
         }
         Ok(())

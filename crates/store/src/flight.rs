@@ -1,13 +1,14 @@
 //! Flights: of all processes that are about to make the same thing, one makes it.
 
-use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::fs::File;
 use std::time::Duration;
 
 use crate::error::{Attempt, StoreError};
-use crate::lease::names;
-use crate::store::{Inner, Store, text_key};
+use crate::store::Store;
+
+/// Locked for each thing that is being made: the byte that its name hashes to. So a flight makes
+/// no file, and nothing has to be cleaned up after whoever was killed.
+const FILE: &str = "flights.lock";
 
 /// The first and the longest pause between two looks at a lock that somebody else has.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -15,8 +16,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 /// The right to make something. Dropped, the next one gets it.
 #[derive(Debug)]
 pub struct FlightGuard {
-    store: Store,
-    path: PathBuf,
     /// Locked as long as it is open.
     _file: File,
 }
@@ -51,51 +50,15 @@ impl Store {
     /// # Errors
     /// When the file cannot be locked.
     pub fn try_flight(&self, what: &str) -> Result<Option<FlightGuard>, StoreError> {
-        let path = self.inner.path("flights").join(text_key(what));
-        loop {
-            let file = self.inner.disk.open_lock(&path)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error).attempt("lock", &path),
-            }
-            // The one before removes the file at its end: this may be the lock of a file that is
-            // no longer there.
-            let mine = file.metadata().attempt("look at", &path)?.ino();
-            if fs::metadata(&path).is_ok_and(|current| current.ino() == mine) {
-                let store = self.clone();
-                return Ok(Some(FlightGuard {
-                    store,
-                    path,
-                    _file: file,
-                }));
-            }
-        }
+        let path = self.inner.path(FILE);
+        let file = self.inner.disk.open_lock(&path)?;
+        let locked = sys::fs::try_lock_byte(&file, byte_of(what)).attempt("lock", &path)?;
+        Ok(locked.then_some(FlightGuard { _file: file }))
     }
 }
 
-impl Inner {
-    /// Removes the files of flights whose makers were killed.
-    pub(crate) fn drop_stray_flights(&self) -> Result<(), StoreError> {
-        let folder = self.path("flights");
-        for name in names(&folder)? {
-            let path = folder.join(name);
-            let Ok(file) = File::open(&path) else {
-                continue;
-            };
-            // Locked while it goes: whoever opened it a moment ago gets the lock of a file that is
-            // no longer there, notices, and takes another.
-            if file.try_lock().is_ok() {
-                self.disk.remove_file(&path)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for FlightGuard {
-    fn drop(&mut self) {
-        // A file that stays behind is locked and removed by the next one.
-        _ = self.store.inner.disk.remove_file(&self.path);
-    }
+/// A position that locks can have. Two names that share one wait for each other, and that is all.
+fn byte_of(what: &str) -> u64 {
+    let hex = oci::Digest::sha256(what).hex();
+    u64::from_str_radix(&hex[..15], 16).unwrap_or(0)
 }

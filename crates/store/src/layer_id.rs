@@ -34,15 +34,6 @@ impl LayerId {
             Name::Shared(diff_id) => Some(diff_id),
         }
     }
-
-    /// Two digits that spread layers over directories.
-    pub(crate) fn shard(&self) -> String {
-        match self.0 {
-            // The last bytes count up; the first are the same for all layers of one process.
-            Name::Fresh(bytes) => format!("{:02x}", bytes[15]),
-            Name::Shared(diff_id) => diff_id.digest().hex()[..2].to_owned(),
-        }
-    }
 }
 
 impl fmt::Display for LayerId {

@@ -1,9 +1,9 @@
 //! Layers: each a directory of its own, in one or both of two forms.
 //!
 //! ```text
-//! layers/3f/<id>/tar  index  packed     uncompressed tar, EROFS index, and the record of both
-//!               /fs/         dir        a directory in overlayfs's form, and its record
-//!               /size                   how much the directory takes, once somebody asked
+//! layers/<id>/tar  index  packed     uncompressed tar, EROFS index, and the record of both
+//!            /fs/         dir        a directory in overlayfs's form, and its record
+//!            /size                   how much the directory takes, once somebody asked
 //! ```
 //!
 //! A form is there when its record is. A layer comes into being by one rename of the complete
@@ -211,7 +211,7 @@ impl Store {
 
 impl Inner {
     pub(crate) fn layer_path(&self, id: LayerId) -> PathBuf {
-        self.path("layers").join(id.shard()).join(id.to_string())
+        self.path("layers").join(id.to_string())
     }
 
     pub(crate) fn has_layer(&self, id: LayerId) -> bool {

@@ -50,6 +50,6 @@ pub use layer_id::{LayerId, ParseLayerIdError};
 pub use layers::{Layer, LayerDraft, Packed, TarIdentity};
 pub use origin::Origin;
 pub use prune::{PrunePolicy, PruneReport};
-pub use snapshot::ActiveSnapshot;
+pub use snapshot::{ActiveSnapshot, WorkDirectory};
 pub use store::{Options, Store};
 pub use usage::{Usage, UsageId, UsageKind};

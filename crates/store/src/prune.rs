@@ -286,7 +286,7 @@ impl Inner {
         for name in names(&self.path("mounts"))? {
             self.mend_mount(&name)?;
         }
-        self.drop_stray_flights()
+        Ok(())
     }
 
     /// Removes the files at and below a folder that were not used for so long.

@@ -14,7 +14,22 @@ pub struct ActiveSnapshot {
     draft: LayerDraft,
     parents: Vec<LayerId>,
     upper: PathBuf,
-    work: PathBuf,
+    work: WorkDirectory,
+}
+
+/// A directory for overlayfs's own use. Dropped, it is removed, which takes longer than to commit
+/// what was written: who is in a hurry keeps it for a while.
+#[derive(Debug)]
+pub struct WorkDirectory {
+    store: Store,
+    path: PathBuf,
+}
+
+impl Drop for WorkDirectory {
+    fn drop(&mut self) {
+        // What cannot be removed now goes with the lease.
+        _ = self.store.inner.disk.remove_tree(&self.path);
+    }
 }
 
 impl Store {
@@ -25,8 +40,10 @@ impl Store {
     pub fn active(&self, parents: &[LayerId]) -> Result<ActiveSnapshot, StoreError> {
         let draft = self.layer_draft()?;
         let upper = draft.directory()?;
-        let work = draft.path.join("work");
-        self.inner.disk.create_directory(&work)?;
+        let work = WorkDirectory {
+            store: self.clone(),
+            path: self.scratch()?,
+        };
         let parents = parents.to_vec();
         Ok(ActiveSnapshot {
             draft,
@@ -51,7 +68,7 @@ impl ActiveSnapshot {
 
     /// A directory for overlayfs's own use.
     pub fn work(&self) -> &Path {
-        &self.work
+        &self.work.path
     }
 
     /// What to mount. `erofs` says whether packed layers can be mounted here, `userxattr` how
@@ -70,7 +87,7 @@ impl ActiveSnapshot {
         Ok(RootMount::Overlay {
             lowers: self.parents.iter().map(lower).collect::<Result<_, _>>()?,
             upper: self.upper.clone(),
-            work: self.work.clone(),
+            work: self.work.path.clone(),
             userxattr,
         })
     }
@@ -81,9 +98,15 @@ impl ActiveSnapshot {
     /// # Errors
     /// When it cannot be put in place.
     pub fn commit(self) -> Result<LayerId, StoreError> {
-        let disk = &self.draft.store.inner.disk;
-        disk.remove_tree(&self.work)?;
+        Ok(self.commit_first()?.0)
+    }
+
+    /// As [`ActiveSnapshot::commit`], and leaves the cleaning up to the caller.
+    ///
+    /// # Errors
+    /// When it cannot be put in place.
+    pub fn commit_first(self) -> Result<(LayerId, WorkDirectory), StoreError> {
         debug_assert_eq!(self.upper, self.draft.path.join(part::TREE));
-        self.draft.commit_directory()
+        Ok((self.draft.commit_directory()?, self.work))
     }
 }

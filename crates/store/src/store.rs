@@ -197,7 +197,10 @@ impl Inner {
             {
                 Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
                 }
-                other => return other.map(drop),
+                other => {
+                    other?;
+                    return self.disk.create_spreading_directory(&self.path("tmp"));
+                }
             }
         }
     }
@@ -344,8 +347,7 @@ impl Inner {
     }
 
     pub(crate) fn record_path(&self, table: Table, key: &str) -> PathBuf {
-        let shard = key.get(..2).unwrap_or("__");
-        self.root.join(table.folder).join(shard).join(key)
+        self.root.join(table.folder).join(key)
     }
 
     /// Reads a record and notes its use. A damaged one is removed and counts as absent.
@@ -408,12 +410,7 @@ impl Inner {
 
     /// All keys of a table, sorted.
     pub(crate) fn keys(&self, table: Table) -> Result<Vec<String>, StoreError> {
-        let folder = self.root.join(table.folder);
-        let mut keys = Vec::new();
-        for shard in crate::lease::names(&folder)? {
-            keys.extend(crate::lease::names(&folder.join(shard))?);
-        }
-        Ok(keys)
+        crate::lease::names(&self.root.join(table.folder))
     }
 
     /// Moves something out of the way at once, to be removed at leisure: what it was is gone for

@@ -255,19 +255,10 @@ impl Inner {
         Ok(usage)
     }
 
-    /// The names of all layers, sorted by shard.
+    /// The names of all layers, sorted.
     pub(crate) fn layer_ids(&self) -> Result<Vec<LayerId>, StoreError> {
-        let layers = self.path("layers");
-        let mut ids = Vec::new();
-        for shard in names(&layers)? {
-            let entries = names(&layers.join(shard))?;
-            ids.extend(
-                entries
-                    .iter()
-                    .filter_map(|name| name.parse::<LayerId>().ok()),
-            );
-        }
-        Ok(ids)
+        let names = names(&self.path("layers"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 }
 

@@ -8,6 +8,7 @@ mod harness;
 mod add;
 mod build;
 mod cache;
+mod chains;
 mod checks;
 mod contexts;
 mod copy;

@@ -244,6 +244,7 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
                 };
                 // The receiver outlives every job: it waits for them.
                 drop(sender.send(answer));
+                session.do_chores();
             });
         }
     }
@@ -350,11 +351,11 @@ impl Job {
             Job::Execute {
                 vertex,
                 key,
+                parts,
                 inputs,
-                ..
             } => {
                 let vertex = *vertex;
-                let result = session.execute(vertex, *key, inputs)?;
+                let result = session.execute(vertex, *key, parts.as_ref(), inputs)?;
                 Ok(Event::Executed { vertex, result })
             }
         }

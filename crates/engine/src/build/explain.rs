@@ -274,9 +274,14 @@ fn in_words(name: &str) -> String {
 fn identities(session: &Session<'_>, index: VertexIndex) -> [CacheKey; 2] {
     let vertex = session.vertex(index);
     let stage = vertex.meta.stage.clone().unwrap_or_default();
-    let place = session.definition.vertices()[..index.0]
-        .iter()
-        .filter(|v| v.meta.stage == vertex.meta.stage)
+    let before = || {
+        let vertices = session.definition.vertices()[..index.0].iter();
+        vertices.filter(|before| before.meta.stage == vertex.meta.stage)
+    };
+    let place = before().count();
+    // One text may be several steps.
+    let twin = before()
+        .filter(|before| before.meta.description == vertex.meta.description)
         .count();
     let is_source = matches!(vertex.op, Op::Source(_));
     let hasher = |kind| {
@@ -288,7 +293,10 @@ fn identities(session: &Session<'_>, index: VertexIndex) -> [CacheKey; 2] {
             .text(kind)
     };
     [
-        hasher("text").text(&vertex.meta.description).finish(),
+        hasher("text")
+            .text(&vertex.meta.description)
+            .number(twin as u64)
+            .finish(),
         hasher("place").number(place as u64).finish(),
     ]
 }

@@ -8,6 +8,7 @@ use layer::Times;
 use solver::{CacheKey, KeyParts, VertexIndex};
 use store::{LayerId, ResultRecord};
 
+use super::chores::Chore;
 use super::explain;
 use super::handle::Handle;
 use super::session::{Session, store_key};
@@ -180,7 +181,8 @@ impl Session<'_> {
         let Handle::Layers(layers) = result else {
             return;
         };
-        if matches!(vertex.op, Op::Source(Source::Image(_))) {
+        // What flew was saved before it landed; an image's layers have origins.
+        if !matches!(vertex.op, Op::Merge | Op::Diff) {
             return;
         }
         let inputs = explain::key_inputs(self, index, parts);
@@ -194,7 +196,8 @@ impl Session<'_> {
         &self,
         index: VertexIndex,
         key: CacheKey,
-        work: impl Fn() -> Result<Handle, StepError>,
+        parts: Option<&KeyParts>,
+        work: &dyn Fn() -> Result<Handle, StepError>,
     ) -> Result<Handle, StepError> {
         let name = format!("result {}", store_key(key));
         let attempt = format!("wait for another build's {}", self.vertex(index).meta.name);
@@ -211,15 +214,29 @@ impl Session<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(&key);
-        if was_missed && let Some(record) = self.stored(key)? {
-            return Ok(Handle::layers(record.layers));
-        }
-        let result = self.room.retried(&work)?;
-        // Saved before the flight ends, so that whoever waits finds it.
+        let theirs = match was_missed {
+            true => self
+                .stored(key)?
+                .map(|record| Handle::layers(record.layers)),
+            false => None,
+        };
+        let made = theirs.is_none();
+        let result = theirs.map_or_else(|| self.room.retried(work), Ok)?;
         if let Handle::Layers(layers) = &result {
-            self.keep(index, key, layers, Vec::new());
+            let inputs = parts.map(|parts| explain::key_inputs(self, index, parts));
+            let inputs = inputs.unwrap_or_default();
+            // Saved before the flight ends, so that whoever waits finds it.
+            if made {
+                self.keep(index, key, layers, inputs.clone());
+            }
+            drop(flight);
+            self.record(index, key, layers, inputs.clone());
+            self.later(Chore::Remember {
+                vertex: index,
+                key,
+                inputs,
+            });
         }
-        drop(flight);
         Ok(result)
     }
 }

@@ -1,6 +1,7 @@
 //! The journey of one build: contexts, compilation, solving, export.
 
 mod ahead;
+mod chores;
 pub(crate) mod compile;
 pub(crate) mod context;
 mod drive;
@@ -22,8 +23,9 @@ use solver::VertexIndex;
 use store::LayerId;
 
 pub(crate) use ahead::Ahead;
+pub(crate) use chores::Chore;
 pub(crate) use handle::Handle;
-pub(crate) use session::Session;
+pub(crate) use session::{Session, store_key};
 
 use crate::cancel::Cancel;
 use crate::diagnose::Report;

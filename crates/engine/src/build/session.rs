@@ -15,6 +15,7 @@ use solver::{
 use store::{Key, LayerId, ResultRecord, Store};
 
 use super::ahead::Ahead;
+use super::chores::Chores;
 use super::context::Contexts;
 use super::explain;
 use super::handle::Handle;
@@ -65,6 +66,7 @@ pub(crate) struct Session<'e> {
     pub(super) missed: Mutex<HashSet<CacheKey>>,
     /// Processes of the graph that were neither started nor found in the cache yet.
     runs_to_come: AtomicUsize,
+    pub(super) chores: Chores,
     checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
     tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
     /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
@@ -154,6 +156,7 @@ impl<'e> Session<'e> {
                     .filter(|vertex| matches!(vertex.op, Op::Exec(_)))
                     .count(),
             ),
+            chores: Chores::default(),
             checksums: Mutex::default(),
             tails: Mutex::default(),
             read,
@@ -346,9 +349,12 @@ impl<'e> Session<'e> {
         &self,
         index: VertexIndex,
         key: CacheKey,
+        parts: Option<&KeyParts>,
         inputs: &[Handle],
     ) -> Result<Handle, StepError> {
         let vertex = self.vertex(index);
+        let fly =
+            |work: &dyn Fn() -> Result<Handle, StepError>| self.in_flight(index, key, parts, work);
         match &vertex.op {
             Op::Source(Source::Local(local)) => {
                 let tree = self.contexts.tree(&local.name);
@@ -366,18 +372,10 @@ impl<'e> Session<'e> {
             }
             Op::Merge => merge(inputs),
             Op::Diff => diff(inputs),
-            Op::Source(Source::Git(git)) => {
-                self.in_flight(index, key, || step::git::execute(self, index, git))
-            }
-            Op::Source(Source::Http(http)) => {
-                self.in_flight(index, key, || step::http::execute(self, index, http))
-            }
-            Op::Exec(exec) => self.in_flight(index, key, || {
-                step::exec::execute(self, index, exec, inputs)
-            }),
-            Op::File(op) => {
-                self.in_flight(index, key, || step::file::execute(self, index, op, inputs))
-            }
+            Op::Source(Source::Git(git)) => fly(&|| step::git::execute(self, index, git)),
+            Op::Source(Source::Http(http)) => fly(&|| step::http::execute(self, index, http)),
+            Op::Exec(exec) => fly(&|| step::exec::execute(self, index, exec, inputs)),
+            Op::File(op) => fly(&|| step::file::execute(self, index, op, inputs)),
         }
     }
 

@@ -11,7 +11,7 @@ use solver::VertexIndex;
 use store::{ActiveSnapshot, CacheMount};
 use sys::mount::{Lower, RootMount};
 
-use crate::build::{Handle, Session};
+use crate::build::{Chore, Handle, Session};
 use crate::error::StepError;
 use crate::event::{EventKind, Stream};
 use crate::process::{self, command_line};
@@ -54,9 +54,10 @@ pub(crate) fn execute(
             .publish()
             .map_err(StepError::failed("keep a cache mount"))?;
     }
-    let layer = snapshot
-        .commit()
+    let (layer, work) = snapshot
+        .commit_first()
         .map_err(StepError::failed("keep the layer"))?;
+    session.later(Chore::Remove(work));
     let layers: Arc<[_]> = base.iter().copied().chain([layer]).collect();
     Ok(Handle::Layers(layers))
 }

@@ -3,10 +3,12 @@
 use crate::kernel::{assert_same, mount_overlay, mount_packed};
 use crate::trees::{Layer, cases, layer, write_directory, write_packed};
 use layer::xattr::Marks;
-use layer::{RelPath, Stack, Tree, View};
+use layer::{Change, Kind, RelPath, Stack, Times, Tree, View};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::fs::File;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -60,12 +62,56 @@ fn check(layers: &[(&Layer, bool)], marks: Marks) {
     let stack = Stack::open(&trees).unwrap();
     if let Some(overlay) = mount_overlay(&lowers, marks == Marks::User) {
         assert_same(&stack, &overlay.view());
+        let all = trees.clone();
         let bring = move |wanted: Range<usize>| {
-            let from_the_top = trees.iter().rev().cloned().collect::<Vec<_>>();
+            let from_the_top = all.iter().rev().cloned().collect::<Vec<_>>();
             Ok(from_the_top[wanted].to_vec())
         };
         let lazy = Stack::lazy(layers.len(), Box::new(bring));
         assert_same(&lazy, &overlay.view());
+    }
+    check_in_parts(&trees, &stack);
+    check_flattened(&trees, &stack, directory.path());
+}
+
+/// Layers that are opened on top of open ones show what all of them show, whatever was looked up
+/// in between.
+#[track_caller]
+fn check_in_parts(trees: &[Tree], whole: &Stack) {
+    let mut stack = Arc::new(Stack::open(&trees[..1]).unwrap());
+    for tree in &trees[1..] {
+        drop(stack.walk(&RelPath::root()).unwrap());
+        stack = Arc::new(Stack::over(&stack, std::slice::from_ref(tree)).unwrap());
+    }
+    assert_eq!(stack.depth(), whole.depth());
+    assert_same(&*stack, whole);
+}
+
+/// Some layers made into one show, on top of those below, what they showed themselves.
+#[track_caller]
+fn check_flattened(trees: &[Tree], whole: &Stack, directory: &Path) {
+    for start in 0..trees.len() {
+        let changes = trees[start..].iter().map(|tree| tree.changes().unwrap());
+        let changes = layer::flatten(changes);
+        // A tar has no words for these.
+        let unsayable = |(path, change): &(RelPath, Change)| {
+            let socket = matches!(change, Change::Put { node, .. } if node.kind == Kind::Socket);
+            socket || path.components().any(|name| name.starts_with(b".wh."))
+        };
+        if changes.iter().any(unsayable) {
+            continue;
+        }
+        let place = directory.join(format!("flat{start}"));
+        std::fs::create_dir(&place).unwrap();
+        let (tar, index) = (place.join("tar"), place.join("index"));
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        let file = options.open(&tar).unwrap();
+        let image = File::create(&index).unwrap();
+        layer::pack_indexed(&changes, Times::Preserve, &file, &image).unwrap();
+        let mut layers = trees[..start].to_vec();
+        layers.push(Tree::Packed { tar, index });
+        assert_same(&Stack::open(&layers).unwrap(), whole);
     }
 }
 

@@ -129,6 +129,6 @@ fn damaged_records_are_absent() {
 }
 
 fn only_file(folder: &Path) -> PathBuf {
-    let entry = |path: &Path| fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
-    entry(&entry(folder))
+    let entry = fs::read_dir(folder).unwrap().next();
+    entry.unwrap().unwrap().path()
 }

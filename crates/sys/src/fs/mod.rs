@@ -1,11 +1,13 @@
 //! Files and directories by descriptor: opening below a root, metadata, extended attributes, raw
-//! directory reading, device nodes, sparse data, copying.
+//! directory reading, device nodes, sparse data, copying, locks.
 //!
 //! Nothing here resolves a path without saying against which directory. Functions that take a
 //! directory and a name never follow a symbolic link in the last component.
 
 mod data;
 mod directory;
+mod hint;
+mod lock;
 mod node;
 mod open;
 mod stat;
@@ -13,6 +15,8 @@ mod xattr;
 
 pub use data::{Copied, Segment, clone_file, copy_range, segments};
 pub use directory::{Entry, read_dir};
+pub use hint::spread_subdirectories;
+pub use lock::try_lock_byte;
 pub use node::{make_device, make_fifo, make_socket, set_owner, set_permissions, set_times};
 pub use open::{open_beneath, open_in_root, reopen, unnamed_file};
 pub use rustix::fs::{

@@ -219,3 +219,21 @@ fn the_boot_has_an_identity() {
         (36, sys::fs::boot_id().unwrap().as_str())
     );
 }
+
+#[test]
+fn a_byte_is_locked_by_one_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        options.open(dir.path().join("locks")).unwrap()
+    };
+    let (one, two) = (open(), open());
+    assert!(sys::fs::try_lock_byte(&one, 1 << 60).unwrap());
+    assert!(sys::fs::try_lock_byte(&one, 1 << 60).unwrap(), "mine");
+    assert!(!sys::fs::try_lock_byte(&two, 1 << 60).unwrap());
+    assert!(sys::fs::try_lock_byte(&two, 7).unwrap(), "another byte");
+    drop(one);
+    assert!(sys::fs::try_lock_byte(&two, 1 << 60).unwrap());
+    assert!(sys::fs::try_lock_byte(&two, u64::MAX).is_err());
+}
