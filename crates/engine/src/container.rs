@@ -72,6 +72,10 @@ impl Engine {
     /// # Errors
     /// When the container cannot be made.
     pub fn run(&self, request: &RunRequest, signals: &Signals) -> Result<u8, BuildError> {
+        if let Some(missing) = self.no_containers() {
+            let message = format!("no container can be started here: {missing}");
+            return Err(BuildError::Request { message });
+        }
         let image = self.find_image(&request.image)?;
         let manifest = images::native(&image);
         let config = resolve::config(&self.store, manifest, &request.image)

@@ -367,7 +367,7 @@ impl<'e> Layers<'e> {
             .layer_draft()
             .map_err(StepError::failed("make a layer"))?;
         // Only mounted, never shipped: the times are to stay as they are.
-        let tar = write_packed(&draft, changes, Times::Preserve)?;
+        let tar = write_packed(&draft, &changes, Times::Preserve)?;
         draft
             .commit_packed(tar)
             .map_err(StepError::failed("keep the layer"))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use runtime::rootless::{self, Standing};
+use runtime::rootless::{self, Rung, Standing};
 use store::Store;
 use sys::mount::ErofsSupport;
 
@@ -111,6 +111,12 @@ impl Engine {
                 ErofsSupport::None(reason) => format!("directories ({reason})"),
             },
         }
+    }
+
+    /// What would have to be granted so that containers can be started here.
+    pub(crate) fn no_containers(&self) -> Option<&str> {
+        let missing = || self.standing.missing.as_deref().unwrap_or("namespaces");
+        (self.standing.rung == Rung::None).then(missing)
     }
 
     /// Verifies everything in the store and drops what is damaged.

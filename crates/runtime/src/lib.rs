@@ -34,7 +34,9 @@ mod wire;
 pub use capability::{Capability, CapabilitySet, UnknownCapability};
 pub use exec_error::ExecError;
 pub use helper::{Helper, init_if_child};
-pub use process::{Exit, Outcome, Process, ProcessHandle, SpawnError, Stream, WaitError, spawn};
+pub use process::{
+    Exit, Outcome, Process, ProcessHandle, Shortcuts, SpawnError, Stream, WaitError, spawn,
+};
 pub use spec::{
     Cgroup, DEFAULT_SHM_SIZE, Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit,
     Security, UnknownResource, User, WindowSize,

@@ -1,7 +1,7 @@
 //! What caller, helper and container tell each other.
 
 use crate::exec_error::ExecError;
-use crate::process::Outcome;
+use crate::process::{Outcome, Shortcuts};
 use crate::wire::{wire_enum, wire_struct};
 use std::path::PathBuf;
 use sys::process::Exit;
@@ -19,7 +19,10 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) enum Report {
     /// The program runs. The terminal's controlling end comes with it, if there is one.
-    Started,
+    Started {
+        /// What did not have to be made for it.
+        shortcuts: Shortcuts,
+    },
     /// It does not, and never will.
     Failed { failure: Failure },
     /// It ran, and this is how it ended. Nothing of it is left.
@@ -69,7 +72,7 @@ wire_enum!(Failure {
     1 => Exec { error: error },
 });
 wire_enum!(Report {
-    0 => Started {},
+    0 => Started { shortcuts: shortcuts },
     1 => Failed { failure: failure },
     2 => Ended { outcome: outcome },
 });
@@ -78,6 +81,10 @@ wire_enum!(Notice {
     1 => Connect {},
     2 => Terminal {},
     3 => Failed { failure: failure },
+});
+wire_struct!(Shortcuts {
+    prepared,
+    pooled_layers
 });
 wire_struct!(Stub { path, is_dir });
 wire_struct!(Touched {

@@ -81,8 +81,9 @@ impl Pool {
     }
 
     /// Mounts the packed layers of a spec that are not here yet. One that cannot be mounted is
-    /// left out: the container tries again, and says why it cannot.
-    pub(crate) fn provide(&self, spec: &ProcessSpec) {
+    /// left out: the container tries again, and says why it cannot. Returns how many are here.
+    pub(crate) fn provide(&self, spec: &ProcessSpec) -> u32 {
+        let mut here = 0;
         let trees = spec.mounts.iter().filter_map(|mount| match &mount.kind {
             MountKind::Tree { tree, .. } => Some(tree),
             _ => None,
@@ -94,12 +95,13 @@ impl Pool {
             };
             for lower in lowers {
                 if let Lower::Erofs { index, tar } = lower
-                    && self.find(index).is_none()
+                    && (self.find(index).is_some() || self.mount(index, tar).is_ok())
                 {
-                    self.mount(index, tar).ok();
+                    here += 1;
                 }
             }
         }
+        here
     }
 
     fn mount(&self, index: &Path, tar: &Path) -> io::Result<()> {

@@ -75,6 +75,16 @@ pub struct Outcome {
     pub out_of_memory: bool,
 }
 
+/// What did not have to be made for a container because it was there already. Everything works
+/// without, only slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Shortcuts {
+    /// Its namespaces and file systems were made before its spec was known.
+    pub prepared: bool,
+    /// Packed layers that it shares with the containers before and after it.
+    pub pooled_layers: u32,
+}
+
 /// Which stream output came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -90,6 +100,7 @@ pub struct Process {
     control: Arc<UnixStream>,
     output: Option<(PipeReader, PipeReader)>,
     terminal: Option<OwnedFd>,
+    shortcuts: Shortcuts,
     /// Its end was reported.
     ended: bool,
 }
@@ -130,11 +141,15 @@ pub fn spawn(helper: &Helper, spec: &ProcessSpec) -> Result<Process, SpawnError>
         control: Arc::new(control),
         output,
         terminal: None,
+        shortcuts: Shortcuts::default(),
         ended: false,
     };
     wire::send(&process.control, spec, &[]).map_err(conversation)?;
     match process.next_report().map_err(conversation)? {
-        Report::Started => Ok(process),
+        Report::Started { shortcuts } => {
+            process.shortcuts = shortcuts;
+            Ok(process)
+        }
         Report::Failed { failure } => {
             process.ended = true;
             Err(match failure {
@@ -183,6 +198,11 @@ impl Process {
         ProcessHandle {
             control: Arc::clone(&self.control),
         }
+    }
+
+    /// What was there already when it started.
+    pub fn shortcuts(&self) -> Shortcuts {
+        self.shortcuts
     }
 
     /// The controlling end of the terminal; `None` without one, or when it was taken before.

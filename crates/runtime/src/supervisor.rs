@@ -14,7 +14,7 @@ use crate::container::{self, Ground, Role, Surroundings};
 use crate::message::{During, Failure, Notice, Report, SetUpError, Stub, Touched};
 use crate::network::Connection;
 use crate::pool::Pool;
-use crate::process::Outcome;
+use crate::process::{Outcome, Shortcuts};
 use crate::spec::{Network, ProcessSpec};
 use crate::wire;
 use std::io::{self, Read, Write};
@@ -68,11 +68,12 @@ fn serve_spec(
     streams: Streams,
     pool: Option<&Pool>,
 ) -> io::Result<()> {
-    if let Some(pool) = pool {
-        pool.provide(spec);
-    }
+    let shortcuts = Shortcuts {
+        prepared: false,
+        pooled_layers: pool.map_or(0, |pool| pool.provide(spec)),
+    };
     match Container::start(spec, streams, pool.is_some()) {
-        Ok(container) => Supervisor::new(control, container).run(spec),
+        Ok(container) => Supervisor::new(control, container).run(spec, shortcuts),
         Err(error) => {
             let failure = error.into();
             wire::send(&control, &Report::Failed { failure }, &[])
@@ -125,13 +126,14 @@ impl<'p> Spare<'p> {
             sys::process::wait(&container.pidfd)?;
             return serve_spec(&spec, control, streams, pool);
         }
-        if let Some(pool) = pool {
-            pool.provide(&spec);
-        }
+        let shortcuts = Shortcuts {
+            prepared: true,
+            pooled_layers: pool.map_or(0, |pool| pool.provide(&spec)),
+        };
         // A container that has ended already says so to the supervisor.
         wire::send(&container.channel, &spec, &streams.descriptors()).ok();
         drop(streams);
-        Supervisor::new(control, container).run(&spec)
+        Supervisor::new(control, container).run(&spec, shortcuts)
     }
 }
 
@@ -216,13 +218,13 @@ impl Supervisor {
         }
     }
 
-    fn run(mut self, spec: &ProcessSpec) -> io::Result<()> {
+    fn run(mut self, spec: &ProcessSpec, shortcuts: Shortcuts) -> io::Result<()> {
         let failure = self.listen(spec);
         if failure.is_none() {
             let terminal = self.terminal.take();
             let descriptors: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
             // A caller that has gone is noticed below.
-            wire::send(&self.control, &Report::Started, &descriptors).ok();
+            wire::send(&self.control, &Report::Started { shortcuts }, &descriptors).ok();
         }
         let exit = self.wait()?;
         let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);

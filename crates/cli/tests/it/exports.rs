@@ -449,15 +449,10 @@ fn a_base_that_is_only_pushed_on_is_mounted_and_never_downloaded() {
 
 /// Blobs of the project's store: their files, the largest first.
 fn stored_blobs(project: &Project) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for shard in fs::read_dir(project.store().join("blobs"))
-        .into_iter()
-        .flatten()
-    {
-        let files = fs::read_dir(shard.unwrap().path()).unwrap();
-        let files = files.map(|file| file.unwrap().path());
-        found.extend(files.filter(|path| path.extension().is_some_and(|end| end == "data")));
-    }
+    let files = fs::read_dir(project.store().join("blobs"));
+    let files = files.into_iter().flatten().map(|file| file.unwrap().path());
+    let data = files.filter(|path| path.extension().is_some_and(|end| end == "data"));
+    let mut found: Vec<_> = data.collect();
     found.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).map_or(0, |data| data.len())));
     found
 }

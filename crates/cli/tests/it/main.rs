@@ -39,6 +39,7 @@ mod remote_cache;
 mod reproducible;
 mod rootless;
 mod run;
+mod sandbox;
 mod servers;
 mod tagging;
 mod timestamps;

@@ -1,28 +1,26 @@
 //! What a `RUN` gets, and what it must leave behind nothing of.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
+use std::io::Read;
 use std::path::Path;
-use std::thread;
 
 use crate::harness::{Done, Project};
 
 /// Builds a Dockerfile over busybox and returns what the last step printed on lines `> …`.
 #[track_caller]
-fn printed(dockerfile: &str, flags: &[&str]) -> Vec<String> {
+pub(crate) fn printed(dockerfile: &str, flags: &[&str]) -> Vec<String> {
     lines(&build(&Project::with(dockerfile), flags))
 }
 
 #[track_caller]
-fn build(project: &Project, flags: &[&str]) -> Done {
+pub(crate) fn build(project: &Project, flags: &[&str]) -> Done {
     let mut arguments = vec!["build", "--progress", "plain", "-t", "image"];
     arguments.extend(flags);
     arguments.push(".");
     project.kiln(&arguments).success()
 }
 
-fn lines(done: &Done) -> Vec<String> {
+pub(crate) fn lines(done: &Done) -> Vec<String> {
     // `#2 0.034 > text`; a command line with ` > ` in it has no time before that.
     let lines = done
         .stderr
@@ -104,18 +102,6 @@ fn the_process_of_a_step() {
         &[],
         "2 00000000a80425fb",
     );
-}
-
-#[test]
-fn setuid_programs_work() {
-    let file = "FROM busybox\n\
-        RUN cp /bin/busybox /bin/suid && chmod 4755 /bin/suid && ln -s suid /bin/suid-id && \
-            cp /bin/busybox /opt-id && chmod 4755 /opt-id\n\
-        USER user\n\
-        RUN grep NoNewPrivs /proc/self/status | sed 's/.*\\t/> /'; /opt-id su -c 'id -u' root 2>&1 | sed 's/^/> /' || true; \
-            /opt-id sh -c true; cat /proc/self/status | grep -c Uid | sed 's/^/> /'\n";
-    let lines = printed(file, &[]);
-    assert_eq!(lines.first().map(String::as_str), Some("0"), "{lines:?}");
 }
 
 #[test]
@@ -272,7 +258,7 @@ fn cache_mounts() {
 }
 
 /// Files below a directory that contain a text.
-fn containing(folder: &Path, text: &[u8], found: &mut Vec<String>) {
+pub(crate) fn containing(folder: &Path, text: &[u8], found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let kind = fs::symlink_metadata(&path).unwrap();
@@ -343,29 +329,4 @@ fn another_value_of_a_secret_is_no_other_step() {
     project.write("s", "other");
     let again = build(&project, &["--secret", "id=s,src=s"]);
     assert_eq!(again.executed(), Vec::<String>::new());
-}
-
-#[test]
-fn an_agent_is_forwarded() {
-    let project = Project::with(
-        "FROM busybox\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo ask | nc local:$SSH_AUTH_SOCK 2>/dev/null; true\n",
-    );
-    let socket = project.path("agent.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            drop(stream.write_all(b"answer"));
-        }
-    });
-    build(
-        &project,
-        &["--ssh", &format!("default={}", socket.display())],
-    );
-    let other = Project::with("FROM busybox\nRUN --mount=type=ssh,required true\n");
-    drop(
-        other
-            .kiln(&["build", "."])
-            .code(1)
-            .says(&["the step needs the ssh agent `default`"]),
-    );
 }

@@ -40,7 +40,7 @@ pub(crate) fn alive(text: &str) -> bool {
 
 /// Waits until a process is there.
 #[track_caller]
-fn wait_for(text: &str) {
+pub(crate) fn wait_for(text: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !alive(text) {
         assert!(Instant::now() < deadline, "no process {text:?}");
@@ -120,6 +120,32 @@ fn interrupts() {
     process.kill().unwrap();
     process.wait().unwrap();
     nothing_left(&project, "sleep 63.07");
+}
+
+#[test]
+fn a_second_interrupt_ends_it_there_and_then() {
+    let project = Project::with(
+        "FROM busybox AS a\nRUN trap '' INT TERM HUP; sleep 64.$(echo 07); sleep 64.$(echo 08)\n\
+         FROM busybox AS b\nRUN trap '' INT TERM HUP; sleep 65.$(echo 07); sleep 65.$(echo 08)\n\
+         FROM busybox\nCOPY --from=a /bin/sh /a\nCOPY --from=b /bin/sh /b\n",
+    );
+    for interrupts in [1, 2] {
+        let mut process = spawn(&project, &["build", "."]);
+        wait_for("sleep 64.07");
+        wait_for("sleep 65.07");
+        let id = process.id().to_string();
+        for _ in 0..interrupts {
+            // It may have ended at the first.
+            drop(tool("kill", &["-INT", &id]));
+        }
+        let began = Instant::now();
+        assert_eq!(process.wait().unwrap().code(), Some(130));
+        assert!(began.elapsed() < Duration::from_secs(20), "it waited");
+        nothing_left(&project, "sleep 64.");
+        nothing_left(&project, "sleep 65.");
+        let health = project.kiln(&["doctor"]).success().stdout;
+        assert!(health.contains(" 0 dropped"), "{health}");
+    }
 }
 
 #[test]

@@ -62,12 +62,7 @@ fn build(project: &Project, flags: &[&str]) -> (String, Vec<String>) {
 
 /// Names of layers that a store has, not only knows of.
 fn layers(project: &Project) -> usize {
-    let Ok(shards) = fs::read_dir(project.store().join("layers")) else {
-        return 0;
-    };
-    shards
-        .flat_map(|shard| fs::read_dir(shard.unwrap().path()).unwrap())
-        .count()
+    fs::read_dir(project.store().join("layers")).map_or(0, Iterator::count)
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::handle::Handle;
 use super::session::{Session, store_key};
 use crate::error::StepError;
 use crate::remote_cache::SeenResult;
+use crate::step;
 
 impl Session<'_> {
     pub(super) fn lookup_link(&self, link: CacheKey) -> Result<Option<CacheKey>, StepError> {
@@ -56,6 +57,10 @@ impl Session<'_> {
             None => self.import(index, key)?,
         };
         if found.is_none() {
+            // Said before anything is downloaded for a step that cannot run.
+            if let Op::Exec(_) = &self.vertex(index).op {
+                step::exec::possible(self)?;
+            }
             self.missed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -244,6 +244,7 @@ impl<'b> Build<'b> {
             project: self.prepared.project.clone(),
             times,
             room: &self.engine.room,
+            no_containers: self.engine.no_containers(),
             remote: RemoteCaches::new(store, net, places, times, events.clone()),
             exports,
             ahead,

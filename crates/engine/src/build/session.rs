@@ -42,6 +42,8 @@ pub(crate) struct Session<'e> {
     pub(crate) events: Events,
     pub(crate) cancel: Cancel,
     pub(crate) room: &'e Arc<Room>,
+    /// What would have to be granted so that containers can be started; `None` where they can.
+    pub(crate) no_containers: Option<&'e str>,
     /// How many steps run at once.
     pub(crate) jobs: usize,
     /// When the build began.
@@ -88,6 +90,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) times: Times,
     pub(crate) remote: RemoteCaches<'e>,
     pub(crate) room: &'e Arc<Room>,
+    pub(crate) no_containers: Option<&'e str>,
     pub(crate) exports: Option<&'e Exports<'e>>,
     pub(crate) ahead: Option<&'e Ahead<'e>>,
     /// The vertices that are images.
@@ -113,6 +116,7 @@ impl<'e> Session<'e> {
             times,
             remote,
             room,
+            no_containers,
             exports,
             ahead,
             targets,
@@ -138,6 +142,7 @@ impl<'e> Session<'e> {
             events,
             cancel,
             room,
+            no_containers,
             jobs,
             now: step::file::now(),
             project,

@@ -62,9 +62,10 @@ pub(crate) fn execute(
     Ok(Handle::Layers(layers))
 }
 
-/// Whether the request allows what the step asks for.
+/// Whether this machine can run the step, and the request allows what it asks for.
 fn permit(session: &Session<'_>, exec: &Exec) -> Result<(), StepError> {
     use crate::request::Entitlement::SecurityInsecure;
+    possible(session)?;
     if let Some(device) = exec.devices.iter().find(|device| device.required) {
         return Err(StepError::refused(format!(
             "the step needs the device `{}`: kiln gives none to steps",
@@ -81,6 +82,16 @@ fn permit(session: &Session<'_>, exec: &Exec) -> Result<(), StepError> {
     Err(StepError::refused(format!(
         "the step needs the entitlement {missing}: allow it with --allow {missing}"
     )))
+}
+
+/// Whether this machine lets kiln start containers at all.
+pub(crate) fn possible(session: &Session<'_>) -> Result<(), StepError> {
+    match session.no_containers {
+        None => Ok(()),
+        Some(missing) => Err(StepError::refused(format!(
+            "no container can be started here: {missing}"
+        ))),
+    }
 }
 
 struct Run<'r, 'e> {

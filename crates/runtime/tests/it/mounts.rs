@@ -247,4 +247,8 @@ fn packed_layers_are_mounted() {
     spec.root = fixture.root_of(vec![Lower::Dir(fixture.path("root")), packed]);
     check(&spec, "from a packed layer");
     assert_eq!(fixture.written(), "f");
+    // Not mounted for this container alone.
+    let process = runtime::spawn(crate::support::helper(), &spec).unwrap();
+    assert_eq!(process.shortcuts().pooled_layers, 1);
+    process.wait(|_, _| {}).unwrap();
 }

@@ -6,13 +6,14 @@ use runtime::{Exit, Helper, Network, ProcessSpec, spawn};
 /// Runs two specs with the second one's container prepared while the first one runs, and compares
 /// what the second prints.
 #[track_caller]
-fn check(change: impl Fn(&mut ProcessSpec), script: &str, expect: &str) {
+fn check(change: impl Fn(&mut ProcessSpec), script: &str, prepared: bool, expect: &str) {
     let Some(fixture) = Fixture::new() else {
         return;
     };
     let helper = Helper::program(env!("CARGO_BIN_EXE_runtime-probe"));
-    let run = |spec: &ProcessSpec, prepare: bool| {
+    let run = |spec: &ProcessSpec, prepare: bool, prepared: bool| {
         let process = spawn(&helper, spec).unwrap();
+        assert_eq!(process.shortcuts().prepared, prepared);
         if prepare {
             helper.prepare_next();
             // Once is enough, and more do no harm.
@@ -26,11 +27,12 @@ fn check(change: impl Fn(&mut ProcessSpec), script: &str, expect: &str) {
     };
     let mut first = fixture.spec("echo first > /first");
     first.network = Network::Host;
-    assert_eq!(run(&first, true), (Exit::Code(0), String::new()));
+    assert_eq!(run(&first, true, false), (Exit::Code(0), String::new()));
     let mut second = fixture.spec(script);
     second.network = Network::Host;
     change(&mut second);
-    assert_eq!(run(&second, false), (Exit::Code(0), expect.to_owned()));
+    let ran = run(&second, false, prepared);
+    assert_eq!(ran, (Exit::Code(0), expect.to_owned()));
     assert!(fixture.path("upper/first").exists());
     assert!(!fixture.path("upper/proc").exists());
 }
@@ -45,13 +47,13 @@ fn a_prepared_container_is_like_any_other() {
         spec.env.push(("A".into(), "b".into()));
         spec.user.uid = 1000;
     };
-    check(change, script, expect);
+    check(change, script, true, expect);
 }
 
 #[test]
 fn a_prepared_container_can_have_an_init() {
     let change = |spec: &mut ProcessSpec| spec.init = true;
-    check(change, "[ $$ != 1 ] && echo not first", "not first\n");
+    check(change, "[ $$ != 1 ] && echo not first", true, "not first\n");
 }
 
 #[test]
@@ -61,7 +63,7 @@ fn what_a_prepared_container_lacks_is_made_anew() {
         spec.shm_size = 1 << 20;
     };
     let script = "grep -c : /proc/net/dev; grep -o 'size=1024k' /proc/mounts";
-    check(change, script, "1\nsize=1024k\n");
+    check(change, script, false, "1\nsize=1024k\n");
 }
 
 #[test]
