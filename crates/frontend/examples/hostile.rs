@@ -14,8 +14,9 @@ use oci::{Digest, ImageConfig, Platform};
 
 /// Of how many runs the fastest counts.
 const RUNS: usize = 3;
-/// Below this, times say more about the machine than about the file.
-const NOISE: Duration = Duration::from_millis(20);
+/// Below this, times say more about the machine than about the file: the kernel counts them in
+/// ticks of some milliseconds.
+const NOISE: Duration = Duration::from_millis(50);
 /// Twice the size may take this many times as long: linear, and what caches cost.
 const WORST_GROWTH: f64 = 3.5;
 
