@@ -254,11 +254,10 @@ impl Pruning<'_> {
 
 impl Inner {
     /// A lease takes a file and a directory. Where there is no room even for these, what only
-    /// saves work goes first: locks that nobody holds, indexes of file stamps, explanations.
+    /// saves work goes first: indexes of file stamps, explanations.
     fn lease_on_full_disk(&self) -> Result<(), StoreError> {
         match self.lease() {
             Err(error) if error.is_out_of_space() => {
-                self.drop_stray_flights()?;
                 for folder in ["stats", "cache/steps"] {
                     self.sweep(&self.path(folder), SystemTime::now(), Duration::ZERO)?;
                 }
