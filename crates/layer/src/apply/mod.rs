@@ -39,9 +39,10 @@ const PAGE: u64 = 4096;
 pub struct Limits {
     /// Limits of the archive itself.
     pub archive: tar::Limits,
-    /// Bytes other than zeros that each byte of a compressed stream may become. Counted from the
-    /// first GiB on: small streams may be as dense as they like.
+    /// Bytes other than zeros that each byte of a compressed stream may become.
     pub ratio: u64,
+    /// Bytes from which on that counts: small streams may be as dense as they like.
+    pub small: u64,
 }
 
 impl Default for Limits {
@@ -50,6 +51,7 @@ impl Default for Limits {
         Limits {
             archive: tar::Limits::default(),
             ratio: 2000,
+            small: 1 << 30,
         }
     }
 }

@@ -17,9 +17,6 @@ const CHUNK: usize = 256 * 1024;
 /// Chunks that may wait between two threads.
 const AHEAD: usize = 8;
 
-/// The ratio of a stream is looked at from this many bytes on.
-const SMALL: u64 = 1 << 30;
-
 type Chunk = Arc<Vec<u8>>;
 
 /// What a stream turned out to be.
@@ -282,7 +279,7 @@ impl<'a> Received<'a> {
         self.dense += chunk.len() as u64;
         let compressed = self.read_bytes.load(Ordering::Relaxed);
         let limit = self.limits.ratio;
-        if self.dense > SMALL && self.dense / limit > compressed {
+        if self.dense > self.limits.small && self.dense / limit > compressed {
             return Err(ApplyError::Bomb { compressed, limit });
         }
         self.tar

@@ -330,6 +330,29 @@ fn bombs_end() {
 }
 
 #[test]
+fn streams_that_become_far_more_than_they_are_end() {
+    let dense = |len: usize| {
+        let tar = new().file("a", &vec![b'x'; len]).end();
+        zstd::stream::encode_all(tar.as_slice(), 3).unwrap()
+    };
+    let outcome = |blob: &[u8], ratio, small| {
+        let limits = Limits {
+            ratio,
+            small,
+            ..Limits::default()
+        };
+        let stored = tempfile::tempfile().unwrap();
+        let result = apply(blob, &stored, Expected::default(), &limits);
+        assert!(stored.metadata().unwrap().blocks() * 512 <= 8 << 20);
+        matches!(result, Err(ApplyError::Bomb { .. }))
+    };
+    let bomb = dense(64 << 20);
+    assert!(bomb.len() < 16 << 10, "{} bytes", bomb.len());
+    assert!(outcome(&bomb, 100, 4 << 20));
+    assert!(!outcome(&dense(2 << 20), 100, 4 << 20), "a small one");
+}
+
+#[test]
 fn a_source_that_fails_is_the_error() {
     struct Failing;
     impl std::io::Read for Failing {
