@@ -123,7 +123,7 @@ async fn refusals_say_whether_we_said_who_we_are() {
         let wrong = wrong.expect_err("refused");
         check_told(&wrong, &["credentials refused"]);
         assert!(!format!("{wrong:?}").contains("hunter2"));
-        assert!(error.hint().expect("a hint").contains("log in to it"));
+        assert!(error.hint().expect("a hint").contains("kiln login"));
         assert!(wrong.hint().expect("a hint").contains("were refused"));
     }
 }
