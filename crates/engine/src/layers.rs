@@ -16,6 +16,7 @@ use oci::{Descriptor, DiffId};
 use store::{ActiveSnapshot, Layer, LayerId, Store, TarIdentity};
 use sys::mount::{Lower, RootMount};
 
+use crate::beneath::Beneath;
 use crate::cancel::Cancel;
 use crate::compressor::Compressor;
 use crate::error::StepError;
@@ -223,7 +224,7 @@ impl<'e> Layers<'e> {
         }))
     }
 
-    fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
+    pub(crate) fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
         let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = stacks.get(layers) {
             return Ok(known.clone());
@@ -367,20 +368,31 @@ impl<'e> Layers<'e> {
             .layer_draft()
             .map_err(StepError::failed("make a layer"))?;
         // Only mounted, never shipped: the times are to stay as they are.
-        let tar = write_packed(&draft, &changes, Times::Preserve)?;
+        let mut nothing = Beneath::chain(self, &[], Times::Preserve);
+        let tar = write_packed(&draft, &changes, Times::Preserve, &mut nothing)?;
         draft
             .commit_packed(tar)
             .map_err(StepError::failed("keep the layer"))
     }
 
-    /// Writes changes as a new layer.
-    pub(crate) fn write(&self, changes: &(impl ChangeList + ?Sized)) -> Result<LayerId, StepError> {
+    /// Writes changes to the tree of a chain as a new layer.
+    pub(crate) fn write(
+        &self,
+        below: &[LayerId],
+        changes: &(impl ChangeList + ?Sized),
+    ) -> Result<LayerId, StepError> {
         let draft = self
             .store
             .layer_draft()
             .map_err(StepError::failed("make a layer"))?;
-        let tar = write_packed(&draft, changes, Times::Layer)?;
+        let mut beneath = Beneath::chain(self, below, Times::Layer);
+        let tar = write_packed(&draft, changes, Times::Layer, &mut beneath)?;
         self.compressor.trust(tar.diff_id);
+        if beneath.mattered() {
+            draft
+                .stands_on(below)
+                .map_err(StepError::failed("keep the layer"))?;
+        }
         draft
             .commit_packed(tar)
             .map_err(StepError::failed("keep the layer"))
@@ -417,7 +429,12 @@ impl<'e> Layers<'e> {
             .store
             .layer_draft()
             .map_err(StepError::failed(failed()))?;
-        let tar = write_packed(&draft, &*changes, times)?;
+        let tar = write_packed(
+            &draft,
+            &*changes,
+            times,
+            &mut Beneath::layer(self, id, times),
+        )?;
         self.compressor.trust(tar.diff_id);
         let layer = match times {
             Times::Layer => self
@@ -557,6 +574,7 @@ fn write_packed(
     draft: &store::LayerDraft,
     changes: &(impl ChangeList + ?Sized),
     times: Times,
+    beneath: &mut Beneath<'_, '_>,
 ) -> Result<TarIdentity, StepError> {
     let failed = "write the layer";
     let tar = File::options()
@@ -566,8 +584,9 @@ fn write_packed(
         .open(draft.tar())
         .map_err(StepError::failed(failed))?;
     let index = File::create_new(draft.index()).map_err(StepError::failed(failed))?;
-    let packed =
-        layer::pack_indexed(changes, times, &tar, &index).map_err(StepError::failed(failed))?;
+    let mut below = |path: &RelPath| beneath.file(path).map_err(std::io::Error::other);
+    let packed = layer::pack_indexed(changes, times, &mut below, &tar, &index)
+        .map_err(StepError::failed(failed))?;
     Ok(TarIdentity {
         diff_id: packed.diff_id,
         len: packed.tar_len,

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod beneath;
 mod blocks;
 mod build;
 mod cancel;

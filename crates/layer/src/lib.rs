@@ -50,6 +50,7 @@ pub use host::HostView;
 pub use mismatch::Mismatch;
 pub use model::*;
 pub use pack::{PackError, Packed, pack, pack_indexed};
+pub use pyc::{Below, FileBelow, nothing_below};
 pub use root::{PathError, Root};
 pub use scan::{Digests, Directory, Name};
 pub use spool::Scratch;

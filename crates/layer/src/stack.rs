@@ -137,6 +137,14 @@ impl Stack {
         }
     }
 
+    /// Which layer says what is at `path`, the topmost being 0; `None` when nothing is there.
+    ///
+    /// # Errors
+    /// When a layer cannot be read.
+    pub fn layer_of(&self, path: &RelPath) -> io::Result<Option<usize>> {
+        Ok(self.top(path)?.map(|part| part.layer))
+    }
+
     /// Brings in what is missing of the first `count` layers, all of it at once.
     fn reach(&self, count: usize) -> io::Result<()> {
         let _bringing = self.bringing.lock().unwrap_or_else(PoisonError::into_inner);

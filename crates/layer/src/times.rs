@@ -31,7 +31,7 @@ pub enum Times {
 
 impl Times {
     /// The time that an inode of `mtime` gets in a layer whose own time is `layer`.
-    pub(crate) fn of(self, mtime: Time, layer: Time) -> Time {
+    pub fn of(self, mtime: Time, layer: Time) -> Time {
         let whole = |seconds| Time { seconds, nanos: 0 };
         match self {
             Times::Layer => layer,

@@ -160,7 +160,7 @@ impl Inner {
             health.layers += 1;
             let what = || format!("layer {id}");
             let path = self.layer_path(id);
-            for record in [part::PACKED, part::DIRECTORY] {
+            for record in [part::PACKED, part::DIRECTORY, part::BELOW] {
                 let bytes = read(&path.join(record))?.map(|(_, bytes)| bytes);
                 if bytes.is_some_and(|bytes| !crate::record::is_sound(&bytes)) {
                     health.find(what(), "a record of it is damaged");

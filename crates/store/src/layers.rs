@@ -3,6 +3,7 @@
 //! ```text
 //! layers/<id>/tar  index  packed     uncompressed tar, EROFS index, and the record of both
 //!            /fs/         dir        a directory in overlayfs's form, and its record
+//!            /below                  the layers that it was made on, where that may matter
 //!            /size                   how much the directory takes, once somebody asked
 //! ```
 //!
@@ -75,6 +76,16 @@ struct PackedRecord {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DirectoryRecord {}
 
+/// The layers that a layer was made on, the lowest first.
+#[derive(Debug, Serialize, Deserialize)]
+struct BelowRecord {
+    layers: Vec<LayerId>,
+}
+
+const BELOW: Kind = Kind {
+    name: "below",
+    version: 1,
+};
 const PACKED: Kind = Kind {
     name: "packed",
     version: 2,
@@ -91,6 +102,7 @@ pub(crate) mod part {
     pub(crate) const PACKED: &str = "packed";
     pub(crate) const TREE: &str = "fs";
     pub(crate) const DIRECTORY: &str = "dir";
+    pub(crate) const BELOW: &str = "below";
     pub(crate) const SIZE: &str = "size";
 }
 
@@ -123,6 +135,17 @@ impl Store {
     pub fn layer(&self, id: LayerId) -> Result<Option<Layer>, StoreError> {
         self.inner.pinned(&[Pin::Layer(id)], |_| Ok(()))?;
         self.inner.find_layer(id)
+    }
+
+    /// The layers that a layer was made on, the lowest first: none if nobody said so.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn below(&self, id: LayerId) -> Result<Vec<LayerId>, StoreError> {
+        let path = self.inner.layer_path(id).join(part::BELOW);
+        // The record has a checksum and never changes, so that it says the truth or nothing.
+        let record = form::<BelowRecord>(BELOW, &path)?;
+        Ok(record.map_or_else(Vec::new, |(record, _)| record.layers))
     }
 
     /// A directory in which a layer's files are written before they are committed.
@@ -245,7 +268,8 @@ impl Inner {
             let packed = record.locate(&path);
             if self.trusts(&stamp) && packed.is_complete() {
                 layer.packed = Some(packed);
-            } else if record.verify(&packed)? {
+            } else if packed.stored_len == packed.tar_len && record.verify(&packed)? {
+                // What lies behind the tar has no digest: after a crash it may be anything.
                 self.restamp(PACKED, &path.join(part::PACKED), &record)?;
                 layer.packed = Some(packed);
             }
@@ -389,6 +413,15 @@ impl LayerDraft {
         let path = self.path.join(part::TREE);
         self.store.inner.disk.create_directory_with(&path, 0o755)?;
         Ok(path)
+    }
+
+    /// Says which layers it was made on, the lowest first.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn stands_on(&self, layers: &[LayerId]) -> Result<(), StoreError> {
+        let layers = layers.to_vec();
+        self.record(BELOW, part::BELOW, &BelowRecord { layers })
     }
 
     /// Makes the tar and the index a new layer of its own.

@@ -107,6 +107,10 @@ impl ActiveSnapshot {
     /// When it cannot be put in place.
     pub fn commit_first(self) -> Result<(LayerId, WorkDirectory), StoreError> {
         debug_assert_eq!(self.upper, self.draft.path.join(part::TREE));
+        // Layers that came as bytes have the same times in images as for steps.
+        if self.parents.iter().any(|id| id.diff_id().is_none()) {
+            self.draft.stands_on(&self.parents)?;
+        }
         Ok((self.draft.commit_directory()?, self.work))
     }
 }

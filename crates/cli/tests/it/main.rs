@@ -10,6 +10,7 @@ mod build;
 mod cache;
 mod chains;
 mod checks;
+mod compiled;
 mod contexts;
 mod copy;
 mod copy_rules;

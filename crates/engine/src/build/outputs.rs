@@ -1,9 +1,11 @@
 //! What a build leaves behind: the image with its documents, and every output that was asked for.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use frontend::Lowered;
 use layer::Times;
 use oci::{Descriptor, DiffId, Digest, Document, Platform, Reference, Timestamp};
-use rayon::prelude::*;
 use store::{Image, ImageLayer, ImageManifest, LayerId};
 
 use super::{Build, BuildOutcome};
@@ -209,12 +211,10 @@ impl Build<'_> {
                 times
             }
         };
-        let named = chain
-            .par_iter()
-            .enumerate()
-            .map(|(position, &id)| layers.retimed(id, times_at(position)))
-            .collect::<Result<Vec<(LayerId, DiffId)>, _>>()
-            .map_err(failed)?;
+        let named: Vec<(LayerId, DiffId)> = side_by_side(chain.len(), |position| {
+            layers.retimed(chain[position], times_at(position))
+        })
+        .map_err(failed)?;
         let diff_ids: Vec<DiffId> = named.iter().map(|(_, diff_id)| *diff_id).collect();
         let config = Document::new(export::config::assemble(&image.image, &diff_ids, created));
         let store = &self.engine.store;
@@ -303,6 +303,35 @@ impl Build<'_> {
             }
         }
     }
+}
+
+/// Does `each` with the numbers below `count`, in order, several at once.
+///
+/// Not on rayon's threads: a layer may have to wait for one below it, and there whoever waits takes
+/// up other work meanwhile, such as the layer that waits for the very one it is at.
+fn side_by_side<T: Send + Sync, E: Send + Sync>(
+    count: usize,
+    each: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let next = AtomicUsize::new(0);
+    let done: Vec<OnceLock<Result<T, E>>> =
+        std::iter::repeat_with(OnceLock::new).take(count).collect();
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(place) = done.get(number) else {
+                return;
+            };
+            place.get_or_init(|| each(number));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..rayon::current_num_threads().min(count) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    done.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
 /// The files of each platform, with the name of a directory of its own if they are to have one.

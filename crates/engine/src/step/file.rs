@@ -50,7 +50,7 @@ pub(crate) fn execute(
             source: error.into(),
         }
     })?;
-    let layer = session.layers.write(&changes)?;
+    let layer = session.layers.write(&base, &changes)?;
     Ok(Handle::layers(
         base.iter().copied().chain([layer]).collect::<Vec<_>>(),
     ))
@@ -353,11 +353,13 @@ pub(crate) fn mounted(
     let changes = copy::plan(None, vec![Action::Copy(copy)], session.now, &scratch)
         .map_err(StepError::failed(failed))?;
     let path = layer::RelPath::clamp(path.as_bytes()).map_err(StepError::failed(failed))?;
-    session.layers.write(&Mounted {
+    let mode = root.filter(|_| is_dir).map(|root| root.metadata.mode);
+    let changes = Mounted {
         changes,
         path,
-        mode: root.filter(|_| is_dir).map(|root| root.metadata.mode),
-    })
+        mode,
+    };
+    session.layers.write(&[], &changes)
 }
 
 /// What a copy to `path` makes, as a mount shows it: a copy makes its destination anew, a mount

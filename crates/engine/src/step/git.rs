@@ -92,7 +92,7 @@ pub(crate) fn whole_directory(
         &session.layers.scratch(),
     )
     .map_err(StepError::failed(failed()))?;
-    session.layers.write(&changes)
+    session.layers.write(&[], &changes)
 }
 
 /// Credentials for a repository, from the secrets that BuildKit takes for it.

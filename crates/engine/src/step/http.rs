@@ -100,14 +100,12 @@ pub(crate) fn execute(
     });
     let path =
         RelPath::new(source.filename.clone().into_bytes()).map_err(StepError::failed(failed()))?;
-    let layer = session.layers.write(&[(
-        path,
-        Change::Put {
-            node,
-            opaque: false,
-            data: Some(data),
-        },
-    )])?;
+    let change = Change::Put {
+        node,
+        opaque: false,
+        data: Some(data),
+    };
+    let layer = session.layers.write(&[], &[(path, change)])?;
     Ok(Handle::layers([layer]))
 }
 

@@ -6,7 +6,7 @@
 use super::PackError;
 use crate::changes::{ChangeList, ReadChanges};
 use crate::model::{Change, Data, Kind, Metadata, Node, RelPath, Time, Xattrs};
-use crate::pyc;
+use crate::pyc::{self, Below};
 use crate::tar::{Header, OPAQUE_MARKER, TRAILER, TypeFlag, WHITEOUT_PREFIX, encode, padded};
 use crate::times::Times;
 use std::collections::{HashMap, HashSet};
@@ -24,18 +24,19 @@ pub(super) struct Survey {
     pub(super) further: HashMap<RelPath, u32>,
     /// Those inodes.
     leaders: HashMap<RelPath, Node>,
-    /// The true times of the sources of compiled Python files.
-    sources: HashMap<RelPath, Time>,
+    /// The sources of compiled Python files.
+    sources: HashMap<RelPath, pyc::Source>,
     /// Where those lead that are symbolic links.
     links: HashMap<RelPath, RelPath>,
 }
 
 impl Survey {
     /// Looks through `changes` for links and compiled files, and then, if there are any, for what
-    /// they stand for.
+    /// they stand for, `below` for sources that the layer does not have.
     pub(super) fn new(
         changes: &(impl ChangeList + ?Sized),
         times: Times,
+        below: &mut Below<'_>,
     ) -> Result<Survey, PackError> {
         let mut survey = Survey::default();
         let mut wanted: HashSet<RelPath> = HashSet::new();
@@ -57,6 +58,20 @@ impl Survey {
         if survey.further.is_empty() && wanted.is_empty() {
             return Ok(survey);
         }
+        let sources: Vec<RelPath> = wanted.iter().cloned().collect();
+        survey.find(changes, wanted)?;
+        for path in sources {
+            survey.look_below(path, below)?;
+        }
+        Ok(survey)
+    }
+
+    /// Finds in the layer the leaders of links, and the `wanted` sources or where they lead.
+    fn find(
+        &mut self,
+        changes: &(impl ChangeList + ?Sized),
+        mut wanted: HashSet<RelPath>,
+    ) -> Result<(), PackError> {
         for round in 0..=MOST_LINKS {
             let mut linked = HashSet::new();
             for change in changes.read() {
@@ -64,11 +79,10 @@ impl Survey {
                     continue;
                 };
                 if wanted.contains(&path) {
-                    linked.extend(survey.source_found(&path, &node));
+                    linked.extend(self.source_found(&path, &node));
                 }
-                if round == 0 && survey.further.contains_key(&path) && node.kind != Kind::Directory
-                {
-                    survey.leaders.insert(path, node);
+                if round == 0 && self.further.contains_key(&path) && node.kind != Kind::Directory {
+                    self.leaders.insert(path, node);
                 }
             }
             wanted = linked;
@@ -76,14 +90,19 @@ impl Survey {
                 break;
             }
         }
-        Ok(survey)
+        Ok(())
     }
 
     /// Takes down what is at the path of a source, and returns where that leads if it is a link.
     fn source_found(&mut self, path: &RelPath, node: &Node) -> Option<RelPath> {
         match &node.kind {
-            Kind::File { .. } => {
-                self.sources.insert(path.clone(), node.metadata.mtime);
+            &Kind::File { size } => {
+                let source = pyc::Source {
+                    mtime: node.metadata.mtime,
+                    size,
+                    shipped: None,
+                };
+                self.sources.insert(path.clone(), source);
                 None
             }
             Kind::Symlink { target } => {
@@ -95,14 +114,39 @@ impl Survey {
         }
     }
 
-    /// The file of this layer that a source's path leads to, and its true time: Python asks for
-    /// that of the file, not of the link.
-    fn source(&self, mut path: RelPath) -> Option<(RelPath, Time)> {
+    /// Takes down the source at `path` if it is in the layers below, or leads there.
+    fn look_below(&mut self, path: RelPath, below: &mut Below<'_>) -> Result<(), PackError> {
+        let Some(path) = self.end(path).filter(|end| !self.sources.contains_key(end)) else {
+            return Ok(());
+        };
+        let found = below(&path).map_err(|source| PackError::Below {
+            path: path.clone(),
+            source,
+        })?;
+        if let Some(file) = found {
+            let source = pyc::Source {
+                mtime: file.mtime,
+                size: file.size,
+                shipped: Some(file.shipped),
+            };
+            self.sources.insert(path, source);
+        }
+        Ok(())
+    }
+
+    /// The file that a source's path leads to: Python asks for the time of the file, not of the
+    /// link.
+    fn source(&self, path: RelPath) -> Option<pyc::Source> {
+        self.sources.get(&self.end(path)?).copied()
+    }
+
+    /// Where links of the layer lead from `path`; `None` when they do not come to an end.
+    fn end(&self, mut path: RelPath) -> Option<RelPath> {
         for _ in 0..=MOST_LINKS {
-            if let Some(time) = self.sources.get(&path) {
-                return Some((path, *time));
+            match self.links.get(&path) {
+                Some(target) => path = target.clone(),
+                None => return Some(path),
             }
-            path = self.links.get(&path)?.clone();
         }
         None
     }
@@ -136,8 +180,8 @@ pub(super) struct Entry {
     pub(super) offset: u64,
     /// Bytes of its data.
     pub(super) data_len: u64,
-    /// For a compiled Python file: its source, and that one's true time.
-    pub(super) source: Option<(RelPath, Time)>,
+    /// For a compiled Python file: its source.
+    pub(super) source: Option<pyc::Source>,
 }
 
 impl Entry {

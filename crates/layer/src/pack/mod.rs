@@ -14,10 +14,10 @@
 //! The list of changes is read from its beginning by each of these, and next to nothing is kept of
 //! most of them: a layer may have more files than fit into memory.
 //!
-//! The result depends on the changes alone: not on the machine, its time or its cores. The tar
-//! has the times of the layer, the index the true ones. One exception: the source of a compiled
-//! Python file that was rewritten (see `pyc`) has the layer's time in both, because the compiled
-//! file is one and the same in both.
+//! The result depends on the changes alone, and on the times that sources of compiled Python files
+//! have in the layers below: not on the machine, its time or its cores. The tar has the times of
+//! the layer, the index the true ones. So a compiled Python file that names the time of its source
+//! (see `pyc`) is not the same in both: as it was, it is kept behind the tar for the index.
 //!
 //! Sockets are left out, as by every other writer of layers: the format has no such type.
 
@@ -28,6 +28,7 @@ mod write;
 use crate::changes::ChangeList;
 use crate::erofs::{IndexError, IndexWriter};
 use crate::model::{Content, Data, RelPath, Time};
+use crate::pyc::{Below, nothing_below};
 use crate::tar::HeaderError;
 use crate::times::Times;
 use layout::{Clock, Survey};
@@ -104,6 +105,14 @@ pub enum PackError {
         /// Path in the layer.
         path: RelPath,
     },
+    /// The layers below could not be searched for the source of a compiled Python file.
+    #[error("look for {path} in the layers below")]
+    Below {
+        /// Path of the source.
+        path: RelPath,
+        /// Why.
+        source: io::Error,
+    },
     /// The index has no room for an entry, or could not be written.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -115,7 +124,7 @@ pub enum PackError {
     Root,
 }
 
-/// Writes `changes`, sorted by path, into `tar`, which is emptied first.
+/// Writes `changes`, sorted by path, into `tar`, which is emptied first. Nothing is below them.
 ///
 /// Every file is read once. Holes of sparse files stay holes of `tar`.
 ///
@@ -128,29 +137,36 @@ pub fn pack(
     times: Times,
     tar: &File,
 ) -> Result<Packed, PackError> {
-    write_layer(changes, times, tar, None)
+    write_layer(changes, times, &mut nothing_below, tar, None)
 }
 
-/// [`pack`], with the index of the tar (see [`erofs`](crate::erofs)) in `index`, which is empty.
+/// [`pack`] on top of other layers, with the index of the tar (see [`erofs`](crate::erofs)) in
+/// `index`, which is empty. Behind the tar's [`Packed::tar_len`] bytes there may be others that the
+/// index points to.
+///
+/// `below` is asked for the sources of compiled Python files that `changes` do not have.
 ///
 /// # Errors
-/// As for [`pack`], and when the index has no room for an entry or cannot be written.
+/// As for [`pack`], when `below` fails, and when the index has no room for an entry or cannot be
+/// written.
 pub fn pack_indexed(
     changes: &(impl ChangeList + ?Sized),
     times: Times,
+    below: &mut Below<'_>,
     tar: &File,
     index: &File,
 ) -> Result<Packed, PackError> {
-    write_layer(changes, times, tar, Some(index))
+    write_layer(changes, times, below, tar, Some(index))
 }
 
 fn write_layer(
     changes: &(impl ChangeList + ?Sized),
     times: Times,
+    below: &mut Below<'_>,
     tar: &File,
     index: Option<&File>,
 ) -> Result<Packed, PackError> {
-    let survey = Survey::new(changes, times)?;
+    let survey = Survey::new(changes, times, below)?;
     tar.set_len(0)?;
     let placed = place::place(changes, &survey, times, tar)?;
     tar.set_len(placed.tar_len)?;
@@ -159,11 +175,12 @@ fn write_layer(
         layer: placed.time,
     };
     let index = match index {
-        Some(file) => Some(IndexWriter::new(
-            file,
-            placed.tar_len,
-            survey.further.clone(),
-        )?),
+        Some(file) => {
+            let stored_len = placed.tar_len + placed.kept_len;
+            tar.set_len(stored_len)?;
+            let further = survey.further.clone();
+            Some(IndexWriter::new(file, stored_len, further)?)
+        }
         None => None,
     };
     let diff_id = write::write(changes, &survey, &placed, clock, tar, index)?;

@@ -4,13 +4,14 @@
 use super::layout::{Clock, Entry, Layout, Survey, tar_len};
 use super::{PackError, Source, changed, open, read_error};
 use crate::changes::ChangeList;
-use crate::model::{ContentDigest, Data, RelPath, Time};
+use crate::model::{ContentDigest, Data, Time};
 use crate::ordered::{self, Stop};
 use crate::pyc;
 use crate::runs::{Run, Runs};
+use crate::tar::padded;
 use crate::times::{ContentHasher, Times, layer_time};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
@@ -20,10 +21,11 @@ const UNIT: usize = 64;
 
 /// What must be known before the first header is written.
 pub(super) struct Placed {
-    /// Compiled Python files that get their source's new time, by the number of their entry.
-    pub(super) compiled: HashSet<usize>,
-    /// Those sources.
-    pub(super) sources: HashSet<RelPath>,
+    /// Compiled Python files that get their source's new time, by the number of their entry; and
+    /// how far behind the tar they are as they were.
+    pub(super) compiled: HashMap<usize, u64>,
+    /// Bytes that those take there.
+    pub(super) kept_len: u64,
     pub(super) tar_len: u64,
     /// The layer's own time; without meaning under other policies than [`Times::Layer`].
     pub(super) time: Time,
@@ -46,8 +48,8 @@ pub(super) fn place(
         (!unit.is_empty()).then(|| unit.into_iter().collect::<Result<Vec<_>, _>>())
     });
     let mut placed = Placed {
-        compiled: HashSet::new(),
-        sources: HashSet::new(),
+        compiled: HashMap::new(),
+        kept_len: 0,
         tar_len: tar_len(0),
         time: Time::default(),
     };
@@ -67,9 +69,9 @@ pub(super) fn place(
             for (entry, digested) in unit {
                 hasher.entry(&entry.path, &entry.change, digested.content);
                 placed.tar_len = tar_len(entry.end());
-                if let (true, Some((source, _))) = (digested.follows_source, entry.source) {
-                    placed.compiled.insert(entry.number);
-                    placed.sources.insert(source);
+                if digested.follows_source {
+                    placed.compiled.insert(entry.number, placed.kept_len);
+                    placed.kept_len += padded(entry.data_len);
                 }
             }
             Ok(())
@@ -113,8 +115,8 @@ fn one(entry: &Entry, times: Times, tar: &File) -> Result<Digested, PackError> {
     let Some(data) = entry.data() else {
         return Ok(ContentDigest::EMPTY.into());
     };
-    if let Some((_, time)) = entry.source {
-        return compiled(entry, time, data, tar);
+    if let Some(source) = &entry.source {
+        return compiled(entry, source, times, data, tar);
     }
     if times != Times::Layer {
         return Ok(Digested::default());
@@ -159,10 +161,12 @@ fn copied(entry: &Entry, data: &Data, tar: &File) -> Result<Digested, PackError>
     Ok(ContentDigest(hasher.finalize().into()).into())
 }
 
-/// A compiled Python file. Its source's time does not count as content.
+/// A compiled Python file. What counts as content is the header that it gets, but for the layer's
+/// own time.
 fn compiled(
     entry: &Entry,
-    source_time: Time,
+    source: &pyc::Source,
+    times: Times,
     data: &Data,
     tar: &File,
 ) -> Result<Digested, PackError> {
@@ -186,9 +190,9 @@ fn compiled(
         return Err(changed(path));
     }
     tar.write_all_at(&bytes, entry.data_offset())?;
-    let follows_source = pyc::follows(&bytes, source_time);
+    let follows_source = source.moves_away_from(&bytes, times);
     if follows_source {
-        pyc::set_source_time(&mut bytes, Time::default());
+        pyc::set_source_time(&mut bytes, source.known_time(times).unwrap_or_default());
     }
     Ok(Digested {
         content: Some(ContentDigest(Sha256::digest(&bytes).into())),

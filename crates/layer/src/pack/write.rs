@@ -40,6 +40,8 @@ struct Writer<'a> {
     placed: &'a Placed,
     clock: Clock,
     tar: &'a File,
+    /// Whether files that get another header are kept as they were, for an index to point to.
+    keeps: bool,
 }
 
 /// Writes everything that is not in its place yet, hashes all of it, and writes the index.
@@ -51,7 +53,12 @@ pub(super) fn write(
     tar: &File,
     mut index: Option<IndexWriter<'_>>,
 ) -> Result<DiffId, PackError> {
-    let writer = Writer { placed, clock, tar };
+    let writer = Writer {
+        placed,
+        clock,
+        tar,
+        keeps: index.is_some(),
+    };
     let mut hasher = Sha256::new();
     ordered::run(
         NonZero::new(ordered::threads()).unwrap_or(NonZero::<usize>::MIN),
@@ -125,21 +132,12 @@ impl Writer<'_> {
 
     /// Puts an entry into the index, which has the true times.
     fn index(&self, entry: &Entry, index: &mut IndexWriter<'_>) -> Result<(), PackError> {
-        let data_offset = entry.data_offset();
+        let data_offset = self.kept_at(entry).unwrap_or(entry.data_offset());
         let path = &entry.path;
         match &entry.change {
             Change::Whiteout => index.whiteout(path)?,
             Change::Link { to } => index.link(path, to)?,
             Change::Put { node, opaque, .. } => {
-                let retimed;
-                let mut node = node;
-                if self.placed.sources.contains(path) {
-                    let Clock { times, layer } = self.clock;
-                    let mut copy = node.clone();
-                    copy.metadata.mtime = times.of(node.metadata.mtime, layer);
-                    retimed = copy;
-                    node = &retimed;
-                }
                 let is_file = matches!(node.kind, Kind::File { size } if size > 0);
                 let put = Put {
                     node,
@@ -177,9 +175,12 @@ impl Writer<'_> {
     fn small(&self, entry: &Entry, data: &Data, content: &mut [u8]) -> Result<(), PackError> {
         let path = &entry.path;
         if self.is_placed(entry) {
-            let follows = self.placed.compiled.contains(&entry.number);
-            if let Some((_, time)) = entry.source.as_ref().filter(|_| follows) {
-                pyc::set_source_time(content, self.clock.times.of(*time, self.clock.layer));
+            if let (Some(source), Some(kept_at)) = (&entry.source, self.kept_at(entry)) {
+                if self.keeps {
+                    self.tar.write_all_at(content, kept_at)?;
+                }
+                let Clock { times, layer } = self.clock;
+                pyc::set_source_time(content, source.time(times, layer));
             }
             return Ok(());
         }
@@ -198,6 +199,12 @@ impl Writer<'_> {
 
     fn is_placed(&self, entry: &Entry) -> bool {
         is_placed(entry, self.clock.times)
+    }
+
+    /// Where a compiled Python file that gets another header is as it was.
+    fn kept_at(&self, entry: &Entry) -> Option<u64> {
+        let behind = self.placed.compiled.get(&entry.number)?;
+        Some(self.placed.tar_len + behind)
     }
 
     fn large(&self, entry: Entry, sink: &Sink<Piece, PackError>) -> Result<(), Stop<PackError>> {

@@ -7,7 +7,7 @@ use layer::erofs::write_index;
 use layer::tar::ReadError;
 use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
 use layer::xattr::Marks;
-use layer::{Change, Packed, RelPath, Root, Times, pack, pack_indexed};
+use layer::{Change, Packed, RelPath, Root, Times, nothing_below, pack, pack_indexed};
 use proptest::prelude::*;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -72,7 +72,7 @@ proptest! {
         let index = place.path().join("layer.index");
         let file = File::options().read(true).write(true).create_new(true).open(&tar).unwrap();
         let image = File::create_new(&index).unwrap();
-        let packed = pack_indexed(&changes, Times::Layer, &file, &image).unwrap();
+        let packed = pack_indexed(&changes, Times::Layer, &mut nothing_below, &file, &image).unwrap();
 
         let path = place.path().join("upper");
         std::fs::create_dir(&path).unwrap();
@@ -121,7 +121,8 @@ proptest! {
     fn an_index_means_what_was_packed((lower, upper, opaque) in trees()) {
         let layer = spec::diff(&lower, &upper, |path| opaque.contains(path));
         let layer = with_parents(layer, &upper);
-        let (_, mut found, _) = spec::packed_with_index(&spec::changes(&layer), Times::Layer);
+        let changes = spec::changes(&layer);
+        let (_, mut found, _) = spec::packed_with_index(&changes, Times::Layer, &mut nothing_below);
         found.retain(|(path, _)| !path.is_root());
         prop_assert_eq!(spec::layer_of(&found), layer);
     }

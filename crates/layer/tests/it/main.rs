@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
 
 mod apply;
+mod compiled;
 mod compress;
 mod copy;
 mod host;

@@ -8,7 +8,9 @@ use crate::unpack::is_privileged;
 use layer::apply::{Expected, Limits, apply};
 use layer::unpack::{Deletions, Refused, UnpackOptions, unpack};
 use layer::xattr::Marks;
-use layer::{Change, Kind, LinkId, RelPath, Root, Stack, Time, Times, View, pack_indexed};
+use layer::{
+    Change, Kind, LinkId, RelPath, Root, Stack, Time, Times, View, nothing_below, pack_indexed,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -114,7 +116,7 @@ fn check_archive(
         .open(&tar)
         .unwrap();
     let image = File::create_new(&index).unwrap();
-    if let Err(error) = pack_indexed(changes, Times::Preserve, &file, &image) {
+    if let Err(error) = pack_indexed(changes, Times::Preserve, &mut nothing_below, &file, &image) {
         assert!(layer.keys().any(unsayable), "{error}");
         return;
     }

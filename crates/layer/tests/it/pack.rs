@@ -3,7 +3,7 @@
 use crate::spec;
 use layer::{
     Change, Content, ContentDigest, Data, Kind, Metadata, Node, PackError, Packed, RelPath, Time,
-    Times, View, pack,
+    Times, View, nothing_below, pack,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -264,7 +264,7 @@ fn policies_for_times() {
     assert_eq!(layer, [time.unwrap(); 2]);
     assert_eq!(times(Times::Clamp(200)), (vec![100, 200], None));
     assert_eq!(times(Times::Preserve), (vec![100, 300], None));
-    let (_, index, _) = spec::packed_with_index(&changes, Times::Layer);
+    let (_, index, _) = spec::packed_with_index(&changes, Times::Layer, &mut nothing_below);
     let true_times: Vec<i64> = index
         .iter()
         .map(|(_, change)| match change {
@@ -273,80 +273,6 @@ fn policies_for_times() {
         })
         .collect();
     assert_eq!(true_times, [100, 300]);
-}
-
-fn compiled(source: u32, flags: u32) -> Vec<u8> {
-    let mut bytes = b"\xcb\x0d\r\n".to_vec();
-    bytes.extend(flags.to_le_bytes());
-    bytes.extend(source.to_le_bytes());
-    bytes.extend(b"\x07\0\0\0code");
-    bytes
-}
-
-#[test]
-fn compiled_python_follows_its_source() {
-    let layer_with = |source: u32, recorded: u32, flags: u32| {
-        let changes = [
-            file("m.pyc", &compiled(recorded, flags)),
-            at(file("m.py", b"source"), source.into()),
-        ];
-        let mut changes = changes.to_vec();
-        changes.sort_by(|a, b| a.0.cmp(&b.0));
-        let (packed, index, _) = spec::packed_with_index(&changes, Times::Layer);
-        let layer = spec::layer_of(&index);
-        let spec::Edit::Put { inode, .. } = &layer[&path("m.pyc")] else {
-            panic!("no file");
-        };
-        let recorded = u32::from_le_bytes(inode.content[8..12].try_into().unwrap());
-        let spec::Edit::Put { inode, .. } = &layer[&path("m.py")] else {
-            panic!("no file");
-        };
-        (packed, i64::from(recorded), inode.metadata.mtime.seconds)
-    };
-    let (first, recorded, index) = layer_with(1000, 1000, 0);
-    let time = first.time.unwrap().seconds;
-    assert_eq!((recorded, index), (time, time));
-    let (second, ..) = layer_with(2000, 2000, 0);
-    assert_eq!(
-        first.diff_id, second.diff_id,
-        "the time of the source is no content"
-    );
-    // Stale, or checked by hash: left alone.
-    let (_, recorded, index) = layer_with(1000, 999, 0);
-    assert_eq!((recorded, index), (999, 1000));
-    let (_, recorded, index) = layer_with(1000, 1000, 1);
-    assert_eq!((recorded, index), (1000, 1000));
-}
-
-/// Debian's `sitecustomize.py` is a link into `/etc`.
-#[test]
-fn compiled_python_follows_a_source_behind_links() {
-    let symlink = |name: &str, target: &str| {
-        let target = target.as_bytes().to_vec();
-        other(name, Kind::Symlink { target }, false)
-    };
-    let recorded = |target: &str| {
-        let changes = [
-            at(file("etc/m.py", b"source"), 1000),
-            file("lib/__pycache__/m.cpython-311.pyc", &compiled(1000, 0)),
-            symlink("lib/m.py", target),
-            symlink("lib/n.py", "../etc/m.py"),
-        ];
-        let (packed, index, _) = spec::packed_with_index(&changes, Times::Layer);
-        let layer = spec::layer_of(&index);
-        let spec::Edit::Put { inode, .. } = &layer[&changes[1].0] else {
-            panic!("no file");
-        };
-        let recorded = u32::from_le_bytes(inode.content[8..12].try_into().unwrap());
-        (i64::from(recorded), packed.time.unwrap().seconds)
-    };
-    for target in ["/etc/m.py", "../etc/m.py", "n.py"] {
-        let (recorded, time) = recorded(target);
-        assert_eq!(recorded, time, "{target}");
-    }
-    for target in ["m.py", "/elsewhere.py", "/etc"] {
-        assert_eq!(recorded(target).0, 1000, "{target}");
-    }
 }
 
 #[test]

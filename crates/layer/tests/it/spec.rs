@@ -176,6 +176,7 @@ pub(crate) fn layer_of(changes: &[(RelPath, Change)]) -> Layer {
 pub(crate) fn packed_with_index(
     changes: &[(RelPath, Change)],
     times: Times,
+    below: &mut layer::Below<'_>,
 ) -> (Packed, Vec<(RelPath, Change)>, std::fs::File) {
     let place = tempfile::tempdir().unwrap();
     let (tar, index) = (place.path().join("tar"), place.path().join("index"));
@@ -185,7 +186,7 @@ pub(crate) fn packed_with_index(
         options.open(path).unwrap()
     };
     let (tar_file, index_file) = (create(&tar), create(&index));
-    let packed = layer::pack_indexed(changes, times, &tar_file, &index_file).unwrap();
+    let packed = layer::pack_indexed(changes, times, below, &tar_file, &index_file).unwrap();
     let found = layer::Tree::Packed { tar, index }.changes().unwrap();
     (packed, found, tar_file)
 }

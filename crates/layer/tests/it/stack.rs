@@ -108,7 +108,14 @@ fn check_flattened(trees: &[Tree], whole: &Stack, directory: &Path) {
         options.read(true).write(true).create_new(true);
         let file = options.open(&tar).unwrap();
         let image = File::create(&index).unwrap();
-        layer::pack_indexed(&changes, Times::Preserve, &file, &image).unwrap();
+        layer::pack_indexed(
+            &changes,
+            Times::Preserve,
+            &mut layer::nothing_below,
+            &file,
+            &image,
+        )
+        .unwrap();
         let mut layers = trees[..start].to_vec();
         layers.push(Tree::Packed { tar, index });
         assert_same(&Stack::open(&layers).unwrap(), whole);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 
 use oci::{Annotations, Compression, Descriptor, DiffId, MediaType, Platform, Reference};
-use store::{Image, ImageLayer, ImageManifest, LayerId, Sharing, StepRecord, Store};
+use store::{Image, ImageLayer, ImageManifest, LayerId, Sharing, StepRecord, Store, TarIdentity};
 
 use crate::fixture::{Fixture, check_healthy, key, result, shared_layer, step_layer};
 
@@ -56,6 +56,14 @@ fn what_was_not_settled_is_believed_once_it_is_verified() {
         .unwrap()
         .write_all(&[0; 6])
         .unwrap();
+    // What lies behind a tar has no digest.
+    let draft = store.layer_draft().unwrap();
+    fs::write(draft.tar(), "tar and more").unwrap();
+    fs::write(draft.index(), "index").unwrap();
+    let diff_id = DiffId::new(oci::Digest::sha256("tar"));
+    let longer = draft
+        .commit_shared(TarIdentity { diff_id, len: 3 })
+        .unwrap();
     let blob = store.put_blob(b"sound").unwrap();
     let rotten_blob = store.put_blob(b"rotten").unwrap();
     fs::write(&rotten_blob.path, [0; 6]).unwrap();
@@ -65,6 +73,7 @@ fn what_was_not_settled_is_believed_once_it_is_verified() {
     assert!(store.result(&key(1)).unwrap().is_some());
     assert_eq!(store.result(&key(2)).unwrap(), None);
     assert_eq!(store.layer(rotten).unwrap(), None);
+    assert_eq!(store.layer(longer).unwrap(), None);
     assert_eq!(store.blob(&blob.digest).unwrap(), Some(blob));
     assert_eq!(store.blob(&rotten_blob.digest).unwrap(), None);
     check_healthy(&store);

@@ -144,3 +144,20 @@ fn a_stored_file_may_go_on_behind_its_tar() {
     assert_eq!((packed.tar_len, packed.stored_len), (3, 29));
     assert!(store.doctor(&|_| true).unwrap().findings.is_empty());
 }
+
+#[test]
+fn a_layer_knows_what_it_was_made_on() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let base = shared_layer(&store, b"base");
+    let first = step_layer(&store, &[base], "one");
+    let second = step_layer(&store, &[base, first], "two");
+    assert_eq!(store.below(second).unwrap(), [base, first]);
+    // On layers that came as bytes nothing depends.
+    assert_eq!(store.below(first).unwrap(), []);
+    assert_eq!(store.below(base).unwrap(), []);
+    check_healthy(&store);
+    drop(store);
+    let store = fixture.boot("later");
+    assert_eq!(store.below(second).unwrap(), [base, first]);
+}
