@@ -1,5 +1,5 @@
 //! How long deciding takes in a graph of 10,000 vertices, keys and all, whatever its shape:
-//! `cargo run --release -p solver --example speed`.
+//! `cargo run --release -p solver --example schedule`.
 //!
 //! Performing costs next to nothing here: results and links are in a hash map. The bound is what a
 //! user would notice beside a build that does nothing. Exits with an error when it is missed.
