@@ -69,6 +69,30 @@ pub(crate) const TESTS: &[Tool] = &[
         package: "python3",
     },
     Tool {
+        path: "/usr/sbin/setcap",
+        package: "libcap2-bin",
+    },
+    Tool {
+        path: "/usr/bin/ssh-agent",
+        package: "openssh-client",
+    },
+    Tool {
+        path: "/usr/bin/strace",
+        package: "strace",
+    },
+    Tool {
+        path: "/usr/bin/bzip2",
+        package: "bzip2",
+    },
+    Tool {
+        path: "/usr/bin/xz",
+        package: "xz-utils",
+    },
+    Tool {
+        path: "/usr/bin/zstd",
+        package: "zstd",
+    },
+    Tool {
         path: "/usr/bin/gcc",
         package: "gcc",
     },
