@@ -128,6 +128,18 @@ fn describe(view: &dyn View) -> BTreeMap<RelPath, Description> {
         let digest = digest.map(|digest| digest.0);
         described.insert(path, (node, digest, leader));
     }
+    // An inode whose other names are hidden by a layer is no link for whoever looks.
+    let mut names: BTreeMap<RelPath, usize> = BTreeMap::new();
+    for (_, _, leader) in described.values() {
+        *names
+            .entry(leader.clone().unwrap_or_else(RelPath::root))
+            .or_default() += 1;
+    }
+    for (_, _, leader) in described.values_mut() {
+        if leader.as_ref().is_some_and(|leader| names[leader] == 1) {
+            *leader = None;
+        }
+    }
     described
 }
 
