@@ -41,8 +41,8 @@ impl FromStr for Format {
 }
 
 impl Format {
-    /// The lines for `rows`, each with its end; `None` if the command's own form is wanted. A heading stands for each
-    /// field of a row in `table TEMPLATE`.
+    /// The lines for `rows`, each with its end; `None` if the command's own form is wanted. A
+    /// heading stands for each field of a row in `table TEMPLATE`.
     ///
     /// # Errors
     /// When the template cannot be applied to a row.

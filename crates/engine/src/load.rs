@@ -59,12 +59,14 @@ impl Engine {
         let path = std::path::absolute(path).map_err(unread)?;
         let failed = |error: resolve::ResolveError| BuildError::store(attempt(), error);
         let repository = distribution::Repository::layout(&path).map_err(|e| failed(e.into()))?;
+        let layers = self.new_layers(events);
         let mut loaded = Vec::new();
         for (found, name) in repository.images().map_err(|e| failed(e.into()))? {
             let name: Option<Reference> = name.and_then(|name| name.parse().ok());
             let (image, manifest) = resolve::load(
                 &self.store,
                 &self.net,
+                &repository,
                 &path,
                 &found,
                 &platform,
@@ -72,7 +74,7 @@ impl Engine {
             )
             .map_err(failed)?;
             let chain: Vec<_> = manifest.layers.iter().map(|layer| layer.id).collect();
-            self.new_layers(events)
+            layers
                 .ensure(&chain)
                 .map_err(|error| BuildError::store(attempt(), error))?;
             loaded.push(Loaded {

@@ -280,16 +280,16 @@ pub(crate) fn fetch(
     Ok(manifest)
 }
 
-/// Takes an image out of a layout or an archive under a name, if it has one. Its layers stay there.
+/// Takes an image out of the layout or archive at `path` under a name, if it has one. Its layers stay there.
 pub(crate) fn load(
     store: &Store,
     net: &Net,
+    repository: &Repository,
     path: &Path,
     found: &Descriptor,
     platform: &Platform,
     reference: Option<&Reference>,
 ) -> Result<(Image, ImageManifest), ResolveError> {
-    let repository = Repository::layout(path)?;
     let version = Version::Digest(found.digest);
     let fetched = net.wait(repository.fetch_image(&version, platform))?;
     let name = || found.digest.to_string();

@@ -2,16 +2,14 @@
 //! nothing moves that is there already.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::harness::{Project, Registry, tool};
+use crate::harness::{Gate, Project, Registry, tool};
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -459,32 +457,17 @@ fn stored_blobs(project: &Project) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn layers_are_compressed_while_later_steps_still_run() {
-    let gate = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = gate.local_addr().unwrap().port();
-    let project = Project::with(&format!(
-        "FROM busybox\nCOPY f /f\nRUN nc 127.0.0.1 {port} < /dev/null\n"
-    ));
+    let gate = Gate::new();
+    let project = Project::with(&format!("FROM busybox\nCOPY f /f\n{}", gate.step()));
     project.write("f", "content");
-    let is_compressed = || project.store().join("compressed").exists();
-    let mut build = project
+    let build = project
         .command(&["build", "-o", "type=oci,dest=image.tar", "."])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     // The last step is let go when the layer of the one before it is a blob.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_compressed() {
-        assert!(
-            Instant::now() < deadline,
-            "nothing is compressed before the end"
-        );
-        assert!(build.try_wait().unwrap().is_none(), "the last step waits");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let (mut step, _) = gate.accept().unwrap();
-    step.write_all(b"go\n").unwrap();
-    drop(step);
-    assert!(build.wait().unwrap().success());
+    let is_compressed = || project.store().join("compressed").exists();
+    gate.open_when(build, is_compressed, "nothing is compressed before the end");
     assert!(project.path("image.tar").exists());
 }
 

@@ -1,9 +1,12 @@
 //! One store, one project directory and one clean environment for each test.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -308,5 +311,37 @@ impl Registry {
         let requests = self.server.requests();
         let seen = self.seen.replace(requests.len());
         requests[seen..].to_vec()
+    }
+}
+
+/// Holds a build's last step until something has happened.
+pub(crate) struct Gate(TcpListener);
+
+impl Gate {
+    pub(crate) fn new() -> Gate {
+        Gate(TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port"))
+    }
+
+    /// The instruction that waits at the gate.
+    pub(crate) fn step(&self) -> String {
+        let port = self.0.local_addr().expect("a bound port").port();
+        format!("RUN nc 127.0.0.1 {port} < /dev/null\n")
+    }
+
+    /// Lets the step go once `ready`, and expects the build to succeed. Fails, saying `late`, when
+    /// that does not come, or not while the step waits.
+    #[track_caller]
+    pub(crate) fn open_when(&self, mut build: Child, ready: impl Fn() -> bool, late: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !ready() {
+            assert!(Instant::now() < deadline, "{late}");
+            let ended = build.try_wait().expect("the build is ours");
+            assert!(ended.is_none(), "the last step waits");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (mut step, _) = self.0.accept().expect("the step is there");
+        step.write_all(b"go\n").expect("the step listens");
+        drop(step);
+        assert!(build.wait().expect("the build is ours").success());
     }
 }

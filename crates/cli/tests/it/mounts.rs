@@ -257,24 +257,37 @@ fn cache_mounts() {
     );
 }
 
-/// Files below a directory that contain a text.
+/// Files below a directory that contain a text. Something that goes away meanwhile, as what waits
+/// for the disk after a build lets it, has all be looked at anew.
 pub(crate) fn containing(folder: &Path, text: &[u8], found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let kind = fs::symlink_metadata(&path).unwrap();
+    loop {
+        let mut these = Vec::new();
+        match search(folder, text, &mut these) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            result => {
+                result.unwrap();
+                found.extend(these);
+                return;
+            }
+        }
+    }
+}
+
+fn search(folder: &Path, text: &[u8], found: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let kind = fs::symlink_metadata(&path)?;
         if kind.is_dir() {
-            containing(&path, text, found);
+            search(&path, text, found)?;
         } else if kind.is_file() {
             let mut bytes = Vec::new();
-            fs::File::open(&path)
-                .unwrap()
-                .read_to_end(&mut bytes)
-                .unwrap();
+            fs::File::open(&path)?.read_to_end(&mut bytes)?;
             if bytes.windows(text.len()).any(|window| window == text) {
                 found.push(path.display().to_string());
             }
         }
     }
+    Ok(())
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! `--cache-to` and `--cache-from`: what one machine made, another does not make again.
 
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use testkit::Effect;
 
-use crate::harness::{Project, Registry};
+use crate::harness::{Gate, Project, Registry};
 
 const APP: &str = "FROM {base} AS build\n\
     COPY in /in\n\
@@ -242,28 +239,20 @@ fn blobs(registry: &Registry, method: &str) -> Vec<String> {
 #[test]
 fn layers_are_sent_while_later_steps_still_run() {
     let registry = Registry::start();
-    let gate = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = gate.local_addr().unwrap().port();
+    let gate = Gate::new();
     let project = Project::with(&format!(
-        "FROM busybox\nRUN echo early > /early\nRUN nc 127.0.0.1 {port} < /dev/null\n"
+        "FROM busybox\nRUN echo early > /early\n{}",
+        gate.step()
     ));
     let place = format!("ref={}/cache,mode=max", registry.address);
-    let mut build = project
+    let build = project
         .command(&["build", "-t", "image", "--cache-to", &place, "."])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     // The last step is let go when the layer of the one before it has arrived.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while blobs(&registry, "PUT ").is_empty() {
-        assert!(Instant::now() < deadline, "nothing is sent before the end");
-        assert!(build.try_wait().unwrap().is_none(), "the last step waits");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let (mut step, _) = gate.accept().unwrap();
-    step.write_all(b"go\n").unwrap();
-    drop(step);
-    assert!(build.wait().unwrap().success());
+    let has_arrived = || !blobs(&registry, "PUT ").is_empty();
+    gate.open_when(build, has_arrived, "nothing is sent before the end");
     let requests = registry.take_requests();
     let last = requests.last().unwrap();
     assert!(

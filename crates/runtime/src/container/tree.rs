@@ -75,12 +75,7 @@ impl Staging {
         file.write_all(content)?;
         sys::fs::set_owner(&file, c"", uid, gid)?;
         sys::fs::set_permissions(&file, mode)?;
-        Ok(sys::fs::openat(
-            &self.root,
-            name.as_str(),
-            REFER,
-            Mode::empty(),
-        )?)
+        self.refer(&name)
     }
 
     /// A new character device.
@@ -88,12 +83,11 @@ impl Staging {
         let name = self.next_name();
         let kind = FileType::CharacterDevice;
         sys::fs::make_device(&self.root, name.as_str(), kind, mode, numbers)?;
-        Ok(sys::fs::openat(
-            &self.root,
-            name.as_str(),
-            REFER,
-            Mode::empty(),
-        )?)
+        self.refer(&name)
+    }
+
+    fn refer(&self, name: &str) -> std::io::Result<OwnedFd> {
+        Ok(sys::fs::openat(&self.root, name, REFER, Mode::empty())?)
     }
 
     fn next_name(&mut self) -> String {
