@@ -7,9 +7,10 @@ use graph::{
     CacheMount, Edge, Input, InputIndex, Mount, MountKind, Naming, SecretMount, SelectedPath,
     Selector, Sharing, SshMount,
 };
+use oci::path::clamp;
 
 use crate::lowered::Request;
-use crate::path::{base_name, clamp, clean_absolute, resolve};
+use crate::path::{base_name, clean_absolute, resolve};
 use crate::plan::FromReference;
 use crate::run::push_input;
 use crate::scope::did_you_mean;

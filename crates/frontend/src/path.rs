@@ -1,25 +1,12 @@
 //! Paths of the target, which is Linux whatever this runs on: slashes, no drive letters.
 
+use oci::path::clamp;
+
 /// Cleans an absolute or relative path as Go's `path.Clean` of `/` + path does: absolute, no
 /// empty, `.` or `..` components, no trailing slash; `..` stops at the root.
 pub(crate) fn clean_absolute(path: &str) -> String {
     let relative = clamp(path);
     format!("/{relative}")
-}
-
-/// The same without the leading slash; empty is the root.
-pub(crate) fn clamp(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// `path` below `directory`, cleaned; an absolute path stands for itself.

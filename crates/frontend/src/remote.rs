@@ -182,7 +182,7 @@ fn parse_git(parts: GitParts<'_>) -> Result<GitUrl, GitUrlError> {
     if let Some(fragment) = parts.fragment {
         let (reference, subdir) = cut(fragment, ':');
         url.reference = (!reference.is_empty()).then(|| reference.to_owned());
-        url.subdir = crate::path::clamp(subdir.unwrap_or_default());
+        url.subdir = oci::path::clamp(subdir.unwrap_or_default());
     }
     let Some(query) = parts.query.filter(|query| !query.is_empty()) else {
         return Ok(url);
@@ -215,7 +215,7 @@ fn set_parameter(url: &mut GitUrl, key: &str, value: Option<String>) -> Result<(
         "tag" => set_reference(url, format!("refs/tags/{}", strip(&text, "refs/tags/")))?,
         "branch" => set_reference(url, format!("refs/heads/{}", strip(&text, "refs/heads/")))?,
         "checksum" | "commit" => url.checksum = Some(text),
-        "subdir" => url.subdir = crate::path::clamp(&text),
+        "subdir" => url.subdir = oci::path::clamp(&text),
         "keep-git-dir" => url.keep_git_dir = Some(flag(key, value)?),
         "submodules" => url.submodules = Some(flag(key, value)?),
         // Layer times are kiln's own, and fetching by commit is what it does whenever it can.

@@ -7,11 +7,12 @@ use graph::{
     Edge, FileAction, FileOp, GitSource, HttpSource, Input, InputIndex, Mkfile, ModeChange, Naming,
     Op, Owner, SelectedPath, Selector, Source, Unpack,
 };
+use oci::path::clamp;
 
 use crate::base::image_name;
 use crate::external::{External, bad_name, resolve as resolve_external};
 use crate::owner::{is_numeric, parse_mode, parse_owner};
-use crate::path::{clamp, is_pattern, names_directory, resolve};
+use crate::path::{is_pattern, names_directory, resolve};
 use crate::plan::{FromReference, Origin};
 use crate::remote::{GIT_KEYS, GitUrl, GitUrlError, Remote, classify};
 use crate::run::push_input;

@@ -13,6 +13,7 @@ mod document;
 mod json;
 mod manifest;
 mod media_type;
+pub mod path;
 mod platform;
 mod reference;
 mod timestamp;

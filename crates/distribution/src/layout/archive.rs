@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use oci::path::clamp;
 use oci::{Compression, Descriptor, Digest, Document, ImageConfig, Index, Manifest, MediaType};
 use serde::Deserialize;
 
@@ -237,7 +238,7 @@ fn walk(file: &File) -> std::io::Result<HashMap<String, Extent>> {
         if count >= MAX_MEMBERS {
             return Err(std::io::Error::other("the archive has too many members"));
         }
-        let path = clean(&entry.path()?.to_string_lossy());
+        let path = clamp(&entry.path()?.to_string_lossy());
         match entry.header().entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => {
                 let extent = Extent {
@@ -251,8 +252,8 @@ fn walk(file: &File) -> std::io::Result<HashMap<String, Extent>> {
                 let target = target.to_string_lossy();
                 let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let target = match kind {
-                    tar::EntryType::Symlink => clean(&format!("{folder}/{target}")),
-                    _ => clean(&target),
+                    tar::EntryType::Symlink => clamp(&format!("{folder}/{target}")),
+                    _ => clamp(&target),
                 };
                 links.push((path, target));
             }
@@ -266,21 +267,6 @@ fn walk(file: &File) -> std::io::Result<HashMap<String, Extent>> {
         }
     }
     Ok(members)
-}
-
-/// A path without empty, `.` and `..` components.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 fn not_a_layout(path: &Path, problem: &str) -> LayoutError {
