@@ -271,12 +271,7 @@ impl Engine {
 
 /// The image of this machine's platform, or the first one.
 pub(crate) fn native(image: &Image) -> &ImageManifest {
-    let host = host_platform();
-    let ranked = image
-        .manifests
-        .iter()
-        .filter_map(|manifest| Some((host.rank(&manifest.platform)?, manifest)));
-    ranked
-        .min_by_key(|(rank, _)| *rank)
-        .map_or(&image.manifests[0], |(_, manifest)| manifest)
+    host_platform()
+        .choose(&image.manifests, |manifest| &manifest.platform)
+        .unwrap_or(&image.manifests[0])
 }

@@ -42,6 +42,7 @@ mod remote_cache;
 pub mod request;
 mod resolve;
 mod room;
+mod save;
 mod settle;
 mod step;
 mod terminal;

@@ -239,12 +239,7 @@ impl<'e> Resolver<'e> {
 
 /// The image of a platform.
 pub(crate) fn select(image: Image, platform: &Platform) -> Option<ImageManifest> {
-    image
-        .manifests
-        .into_iter()
-        .filter_map(|manifest| Some((platform.rank(&manifest.platform)?, manifest)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, manifest)| manifest)
+    platform.choose(image.manifests, |manifest| &manifest.platform)
 }
 
 /// The config of an image of the store.

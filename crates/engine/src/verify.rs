@@ -163,7 +163,11 @@ impl Engine {
             let shipment = shipment::prepare(&self.store, &layers, &mut image, &shipping)?;
             let path = folder.join(format!("base {number}"));
             let dest = (&Destination::Path(path.clone()), false);
-            layout::write_oci(&self.store, &layers, &shipment, &[], &[], dest, None)?;
+            let image = layout::Named {
+                shipment: &shipment,
+                names: &[],
+            };
+            layout::write_oci(&self.store, &layers, &image, &[], dest, None)?;
             let version = None;
             let base = NamedContext::OciLayout { path, version };
             let name = reference.to_string().to_lowercase();

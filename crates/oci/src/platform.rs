@@ -199,6 +199,19 @@ impl Platform {
             })
     }
 
+    /// The one of several that runs best where this platform is wanted, the first of equals;
+    /// `None` if none does.
+    pub fn choose<T>(
+        &self,
+        offered: impl IntoIterator<Item = T>,
+        platform: impl Fn(&T) -> &Platform,
+    ) -> Option<T> {
+        let ranked = offered
+            .into_iter()
+            .filter_map(|offer| Some((self.rank(platform(&offer))?, offer)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, offer)| offer)
+    }
+
     /// Whether an image of platform `offered` runs where this one is wanted.
     pub fn accepts(&self, offered: &Platform) -> bool {
         self.rank(offered).is_some()

@@ -157,6 +157,13 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// Whether a text that parses says no version, so that parsing gave it the tag `latest`: the
+    /// commands that take repositories mean all their tags by it.
+    pub fn is_repository(text: &str) -> bool {
+        let last = text.rsplit('/').next().unwrap_or(text);
+        !last.contains([':', '@'])
+    }
+
     /// The form that people write: `busybox:latest`.
     pub fn familiar(&self) -> Familiar<'_> {
         Familiar(self)

@@ -5,13 +5,13 @@ use clap::Subcommand;
 
 use super::{
     BuildArgs, Command, DuArgs, HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, PruneArgs,
-    PullArgs, PushArgs, RmiArgs, RunArgs, TagArgs,
+    PullArgs, PushArgs, RmiArgs, RunArgs, SaveArgs, TagArgs,
 };
 
 /// Commands that hold commands.
 #[derive(Subcommand)]
 pub(crate) enum Group {
-    /// docker's spellings: image build, history, inspect, load, ls, pull, push, rm, tag
+    /// docker's spellings: image build, history, inspect, load, ls, pull, push, rm, save, tag
     #[command(subcommand)]
     Image(ImageGroup),
     /// docker's spellings: buildx build, du, prune
@@ -45,6 +45,8 @@ pub(crate) enum ImageGroup {
     /// kiln rmi
     #[command(alias = "remove")]
     Rm(RmiArgs),
+    /// kiln save
+    Save(SaveArgs),
     /// kiln tag
     Tag(TagArgs),
 }
@@ -90,6 +92,7 @@ impl Group {
             Group::Image(ImageGroup::Pull(args)) => Command::Pull(args),
             Group::Image(ImageGroup::Push(args)) => Command::Push(args),
             Group::Image(ImageGroup::Rm(args)) => Command::Rmi(args),
+            Group::Image(ImageGroup::Save(args)) => Command::Save(args),
             Group::Image(ImageGroup::Tag(args)) => Command::Tag(args),
             Group::Buildx(BuildxGroup::Du(args)) | Group::System(SystemGroup::Df(args)) => {
                 Command::Du(args)

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Push(PushArgs),
     /// Load images from an archive: docker save's, or an OCI layout
     Load(LoadArgs),
+    /// Write images to an archive that kiln load and docker load take
+    Save(SaveArgs),
     /// List images
     Images(ImagesArgs),
     /// Give an image another name
@@ -233,6 +235,19 @@ pub(crate) struct LoadArgs {
     /// Show no progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SaveArgs {
+    /// File to write [default: standard output, unless it is a terminal]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Platforms to save [default: all that the store has]
+    #[arg(long, value_delimiter = ',', value_name = "OS/ARCH")]
+    pub(crate) platform: Vec<String>,
+    /// Images: references or ids; a repository without a tag stands for all its tags
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
 }
 
 #[derive(Args)]

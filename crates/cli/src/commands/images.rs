@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use engine::event::Events;
+use engine::request::Destination;
 use engine::{Archive, Engine, ImageSummary};
 use oci::Reference;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::args::{
     HistoryArgs, ImagesArgs, InspectArgs, LoadArgs, ProgressMode, PullArgs, PushArgs, RmiArgs,
-    TagArgs, parse_platform,
+    SaveArgs, TagArgs, parse_platform,
 };
 use crate::format::Format;
 use crate::{exit, progress, table};
@@ -77,6 +78,34 @@ pub(crate) fn load(session: &Session, args: LoadArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes images to an archive.
+pub(crate) fn save(session: &Session, args: &SaveArgs) -> Result<ExitCode> {
+    let destination = match &args.output {
+        Some(path) => Destination::Path(path.clone()),
+        None if std::io::stdout().is_terminal() => bail!(
+            "an archive is not for a terminal: name a file with --output, or redirect standard output"
+        ),
+        None => Destination::Stdout,
+    };
+    let platforms = args
+        .platform
+        .iter()
+        .map(|text| parse_platform(text))
+        .collect::<Result<Vec<_>>>()?;
+    let stdout = (super::ENVIRONMENT.stdout)().context("cannot use standard output")?;
+    let engine = session.engine()?;
+    with_progress(false, |events| {
+        engine.save(
+            &args.images,
+            &platforms,
+            &destination,
+            Some(&stdout),
+            events,
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Runs an engine call with plain progress on the error stream.
 pub(super) fn with_progress<T, E>(
     quiet: bool,
@@ -105,10 +134,8 @@ fn reference(text: &str) -> Result<Reference> {
 pub(crate) fn list(session: &Session, args: &ImagesArgs) -> Result<ExitCode> {
     let engine = session.engine()?;
     let wanted = args.repository.as_deref().map(reference).transpose()?;
-    let tagged = args
-        .repository
-        .as_deref()
-        .is_some_and(|text| text.rsplit('/').next().unwrap_or(text).contains(':'));
+    let text = args.repository.as_deref();
+    let tagged = text.is_some_and(|text| !Reference::is_repository(text));
     let matches = |image: &ImageSummary| match (&wanted, &image.name) {
         (None, _) => true,
         (Some(wanted), Some(name)) => {

@@ -28,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pull(args) => images::pull(&session, &args),
         Command::Push(args) => images::push(&session, &args),
         Command::Load(args) => images::load(&session, args),
+        Command::Save(args) => images::save(&session, &args),
         Command::Images(args) => images::list(&session, &args),
         Command::Tag(args) => images::tag(&session, &args),
         Command::Rmi(args) => images::remove(&session, &args),

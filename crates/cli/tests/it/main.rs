@@ -41,6 +41,7 @@ mod reproducible;
 mod rootless;
 mod run;
 mod sandbox;
+mod save;
 mod servers;
 mod tagging;
 mod timestamps;

@@ -278,13 +278,25 @@ impl Build<'_> {
             OutputKind::Oci { dest, tar } => {
                 let shipment = ship()?;
                 let given = [&self.request.annotations[..], &output.annotations].concat();
-                let dest = (dest, *tar);
-                layout::write_oci(store, layers, &shipment, &names, &given, dest, stdout)?;
+                let image = layout::Named {
+                    shipment: &shipment,
+                    names: &names,
+                };
+                layout::write_oci(store, layers, &image, &given, (dest, *tar), stdout)?;
                 Ok(Some(shipment.root))
             }
             OutputKind::Docker { dest } => {
                 let shipment = ship()?;
-                layout::write_docker(store, layers, &shipment, &names, dest, stdout)?;
+                if shipment.images.len() > 1 {
+                    return Err(BuildError::request(
+                        "type=docker takes one platform: use type=oci for several",
+                    ));
+                }
+                let image = layout::Named {
+                    shipment: &shipment,
+                    names: &names,
+                };
+                layout::write_docker(store, layers, &[image], dest, stdout)?;
                 Ok(Some(shipment.root))
             }
             OutputKind::Local {

@@ -1,5 +1,6 @@
 //! OCI layouts and docker archives: the same files, in a directory or in a tar.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci::{Annotations, Descriptor, Digest, Document, Index, MediaType, Reference};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use store::Store;
 
 use super::archive::{self, Files, Origin};
@@ -15,6 +16,7 @@ use super::document;
 use super::files::stream;
 use super::shipment::Shipment;
 use crate::error::BuildError;
+use crate::host_platform;
 use crate::layers::Layers;
 use crate::request::{Annotation, AnnotationLevel, Destination};
 
@@ -33,59 +35,80 @@ struct Written {
 
 const NOTE: &str = "archive";
 
-/// Writes a shipment as an OCI layout.
+/// An image that is ready, and what it is called in the archive.
+pub(crate) struct Named<'s> {
+    /// Its documents and blobs.
+    pub(crate) shipment: &'s Shipment,
+    /// Its names; it may have none.
+    pub(crate) names: &'s [Reference],
+}
+
+/// Writes an image as an OCI layout.
 ///
 /// # Errors
 /// When the destination cannot be written.
 pub(crate) fn write_oci(
     store: &Store,
     layers: &Layers<'_>,
-    shipment: &Shipment,
-    names: &[Reference],
+    image: &Named<'_>,
     annotations: &[Annotation],
     (dest, tar): (&Destination, bool),
     stdout: Option<&File>,
 ) -> Result<(), BuildError> {
-    let files = files(layers, shipment, names, annotations)?;
+    let files = files(layers, std::slice::from_ref(image), annotations)?;
     match dest {
         Destination::Path(path) if !tar => write_directory(path, &files),
         dest => write_archive(store, dest, &files, stdout),
     }
 }
 
-/// Writes a shipment as an archive for `docker load`, which is an OCI layout too.
+/// Writes images as an archive for `docker load`, which is an OCI layout too. Readers of layouts
+/// find every platform of an image in it, docker this machine's or else the first.
 ///
 /// # Errors
-/// When the shipment has several platforms, or the destination cannot be written.
+/// When the destination cannot be written.
 pub(crate) fn write_docker(
     store: &Store,
     layers: &Layers<'_>,
-    shipment: &Shipment,
-    names: &[Reference],
+    images: &[Named<'_>],
     dest: &Destination,
     stdout: Option<&File>,
 ) -> Result<(), BuildError> {
-    let [image] = shipment.images.as_slice() else {
-        return Err(BuildError::request(
-            "type=docker takes one platform: use type=oci for several",
-        ));
+    let mut files = files(layers, images, &[])?;
+    let mut manifest = Vec::new();
+    // What docker before 1.10 reads, by repository and tag.
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for Named { shipment, names } in images {
+        let native = host_platform().choose(&shipment.images, |image| &image.platform);
+        let Some(image) = native.or(shipment.images.first()) else {
+            continue;
+        };
+        let names: Vec<String> = names
+            .iter()
+            .map(|name| name.familiar().to_string())
+            .collect();
+        let blobs = image.layers.iter().map(|blob| &blob.descriptor.digest);
+        if let Some(top) = blobs.clone().next_back() {
+            let tagged = names.iter().filter_map(|name| name.rsplit_once(':'));
+            for (repository, tag) in tagged {
+                let tags = repositories.entry(repository.into()).or_default();
+                tags.insert(tag.into(), top.hex());
+            }
+        }
+        manifest.push(json!({
+            "Config": blob_path(&image.config.digest),
+            "RepoTags": names,
+            "Layers": blobs.map(blob_path).collect::<Vec<_>>(),
+        }));
+    }
+    let mut add = |name: &str, document: Value| {
+        let bytes = document.to_string().into_bytes();
+        files.insert(name.into(), Origin::Bytes(bytes.into()));
     };
-    let mut files = files(layers, shipment, names, &[])?;
-    let tags: Vec<String> = names
-        .iter()
-        .map(|name| name.familiar().to_string())
-        .collect();
-    let paths: Vec<String> = image
-        .layers
-        .iter()
-        .map(|blob| blob_path(&blob.descriptor.digest))
-        .collect();
-    let manifest =
-        json!([{"Config": blob_path(&image.config.digest), "RepoTags": tags, "Layers": paths}]);
-    files.insert(
-        "manifest.json".into(),
-        Origin::Bytes(manifest.to_string().into_bytes().into()),
-    );
+    add("manifest.json", Value::Array(manifest));
+    if !repositories.is_empty() {
+        add("repositories", json!(repositories));
+    }
     write_archive(store, dest, &files, stdout)
 }
 
@@ -95,17 +118,30 @@ fn blob_path(digest: &Digest) -> String {
 
 fn files(
     layers: &Layers<'_>,
-    shipment: &Shipment,
-    names: &[Reference],
+    images: &[Named<'_>],
     annotations: &[Annotation],
 ) -> Result<Files, BuildError> {
     let mut files = Files::new();
+    for image in images {
+        add_blobs(layers, image.shipment, &mut files)?;
+    }
+    files.insert("oci-layout".into(), Origin::Bytes(LAYOUT.into()));
+    let given = document::annotations(annotations, AnnotationLevel::IndexDescriptor, None);
+    let entries = images.iter().flat_map(|image| entries(image, &given));
+    let index = Document::new(Index::new(MediaType::OciIndex, entries.collect()));
+    files.insert("index.json".into(), Origin::Bytes(index.bytes().clone()));
+    Ok(files)
+}
+
+fn add_blobs(
+    layers: &Layers<'_>,
+    shipment: &Shipment,
+    files: &mut Files,
+) -> Result<(), BuildError> {
     let mut add = |digest: &Digest, origin| files.insert(blob_path(digest), origin);
     for image in &shipment.images {
-        add(
-            &image.descriptor.digest,
-            Origin::Bytes(image.manifest.clone()),
-        );
+        let manifest = Origin::Bytes(image.manifest.clone());
+        add(&image.descriptor.digest, manifest);
         add(
             &image.config.digest,
             Origin::Bytes(image.config_bytes.clone()),
@@ -123,39 +159,28 @@ fn files(
     if let Some((_, bytes)) = &shipment.index {
         add(&shipment.root.digest, Origin::Bytes(bytes.clone()));
     }
-    files.insert("oci-layout".into(), Origin::Bytes(LAYOUT.into()));
-    let index = top_index(&shipment.root, names, annotations);
-    files.insert("index.json".into(), Origin::Bytes(index.bytes().clone()));
-    Ok(files)
+    Ok(())
 }
 
-/// One descriptor of the image for each of its names.
-fn top_index(
-    root: &Descriptor,
-    names: &[Reference],
-    annotations: &[Annotation],
-) -> Document<Index> {
-    let given = document::annotations(annotations, AnnotationLevel::IndexDescriptor, None);
+/// What `index.json` says of an image: one descriptor for each of its names.
+fn entries(image: &Named<'_>, given: &Annotations) -> Vec<Descriptor> {
     let named = |own: Annotations| {
-        let mut descriptor = root.clone();
+        let mut descriptor = image.shipment.root.clone();
         descriptor.annotations.extend(given.clone());
         descriptor.annotations.extend(own);
         descriptor
     };
-    let manifests = match names {
-        [] => vec![named(Annotations::new())],
-        names => names
-            .iter()
-            .map(|name| {
-                let tag = name.tag().unwrap_or("latest").to_string();
-                named(Annotations::from([
-                    (REF_NAME.into(), tag),
-                    (FULL_NAME.into(), name.to_string()),
-                ]))
-            })
-            .collect(),
-    };
-    Document::new(Index::new(MediaType::OciIndex, manifests))
+    if image.names.is_empty() {
+        return vec![named(Annotations::new())];
+    }
+    let names = image.names.iter().map(|name| {
+        let tag = name.tag().unwrap_or("latest").to_string();
+        named(Annotations::from([
+            (REF_NAME.into(), tag),
+            (FULL_NAME.into(), name.to_string()),
+        ]))
+    });
+    names.collect()
 }
 
 fn write_directory(path: &Path, files: &Files) -> Result<(), BuildError> {

@@ -93,6 +93,16 @@ fn short_names_mean_what_docker_means() {
 }
 
 #[test]
+fn a_text_without_a_version_may_mean_a_repository() {
+    for text in ["app", "localhost:5000/app", "[::1]:5000/a/b", "sha256/a"] {
+        assert!(Reference::is_repository(text), "{text}");
+    }
+    for text in ["app:1", "localhost:5000/app:latest", "a/b@sha256:00"] {
+        assert!(!Reference::is_repository(text), "{text}");
+    }
+}
+
+#[test]
 fn other_texts_are_refused() {
     #[track_caller]
     fn check(text: &str, message: &str) {
