@@ -54,7 +54,7 @@ pub(crate) fn file(target: PathBuf, content: Vec<u8>, mode: u32, readonly: bool)
     }
 }
 
-/// `/etc/hosts`, and `/etc/resolv.conf` where there is a network.
+/// `/etc/hosts` and `/etc/resolv.conf`, which names no server where there is no network.
 pub(crate) fn generated_files(
     hostname: &str,
     extra: &[(String, String)],
@@ -64,25 +64,29 @@ pub(crate) fn generated_files(
         .iter()
         .map(|(name, address)| (name.clone(), own_address(address)))
         .collect();
-    let text = hosts(hostname, None, &extra);
-    let mut files = vec![file("/etc/hosts".into(), text.into_bytes(), 0o644, false)];
-    if *network != Network::None {
-        let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let upstream = fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
-        let made = resolv_conf(&Resolver {
-            machine: &machine,
-            upstream: upstream.as_deref(),
-            shares_network: *network == Network::Host,
-            ..Resolver::default()
-        });
-        files.push(file(
-            "/etc/resolv.conf".into(),
-            made.text.into_bytes(),
-            0o644,
-            false,
-        ));
-    }
+    let files = [
+        ("/etc/hosts", hosts(hostname, None, &extra)),
+        ("/etc/resolv.conf", servers(network)),
+    ];
     files
+        .map(|(path, text)| file(path.into(), text.into_bytes(), 0o644, false))
+        .into()
+}
+
+/// The text of a container's `resolv.conf`.
+fn servers(network: &Network) -> String {
+    if *network == Network::None {
+        return String::new();
+    }
+    let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let upstream = fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
+    let made = resolv_conf(&Resolver {
+        machine: &machine,
+        upstream: upstream.as_deref(),
+        shares_network: *network == Network::Host,
+        ..Resolver::default()
+    });
+    made.text
 }
 
 /// The machine itself is where a container that shares its network already is.

@@ -153,7 +153,11 @@ fn a_run_sees_a_container() {
 
 #[test]
 fn generated_files_stay_out_of_layers() {
-    let project = Project::with("FROM busybox\nRUN true\n");
+    let project = Project::with(
+        "FROM busybox\n\
+         RUN echo >> /etc/hosts && echo >> /etc/resolv.conf\n\
+         RUN --network=none [ ! -s /etc/resolv.conf ] && echo >> /etc/resolv.conf\n",
+    );
     project.build();
     project
         .kiln(&["build", "-o", "type=tar,dest=tree.tar", "."])
