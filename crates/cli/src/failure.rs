@@ -183,6 +183,10 @@ fn other_advice(error: &BuildError) -> Option<String> {
 
 /// Advice for what networks and file systems say.
 fn cause_advice(error: &(dyn Error + 'static)) -> Option<String> {
+    let hint = engine::registry_hint(error);
+    if hint.is_some() {
+        return hint;
+    }
     let causes = causes(error);
     let advice = [
         (
@@ -191,11 +195,11 @@ fn cause_advice(error: &(dyn Error + 'static)) -> Option<String> {
         ),
         (
             "onnection refused",
-            "is the server running, and is its address right? a mirror of a registry is set in the configuration file",
+            "is the server running, and is its address right?",
         ),
         (
             "dns error",
-            "the registry's name does not resolve here; without a network, build the base image with kiln or load it from a mirror",
+            "the name does not resolve here: is it right, and is there a network?",
         ),
         (
             "is a binary for",
@@ -206,7 +210,6 @@ fn cause_advice(error: &(dyn Error + 'static)) -> Option<String> {
         .iter()
         .find(|(sign, _)| causes.contains(sign))
         .map(|(_, text)| (*text).to_string())
-        .or_else(|| engine::registry_hint(error))
 }
 
 fn advice(text: &mut String, advice: Option<String>) {
