@@ -233,7 +233,8 @@ impl<'e> Layers<'e> {
         let below = (1..layers.len())
             .rev()
             .take(MOST_ON_TOP)
-            .find_map(|split| Some((split, stacks.get(&layers[..split])?)));
+            .filter_map(|split| Some((split, stacks.get(&layers[..split])?)))
+            .find(|(_, below)| below.is_open());
         let open = |layers: &[LayerId]| {
             let trees = layers
                 .iter()

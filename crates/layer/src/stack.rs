@@ -86,12 +86,20 @@ impl Stack {
         Stack::build(layers, &[])
     }
 
-    /// Opens `layers`, the bottom one first, on top of those that another stack has open.
+    /// Opens `layers`, the bottom one first, on top of those of another stack.
     ///
     /// # Errors
-    /// When one cannot be opened.
+    /// When one cannot be opened, or not all of the other stack's [are](Stack::is_open).
     pub fn over(below: &Stack, layers: &[Tree]) -> io::Result<Stack> {
+        if !below.is_open() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         Stack::build(layers, &below.layers)
+    }
+
+    /// Whether all its layers are open: those of a lazy stack may not be here yet.
+    pub fn is_open(&self) -> bool {
+        self.opened.load(Ordering::Acquire) == self.layers.len()
     }
 
     /// How many layers can be seen: all of them, or those down to an opaque root that was found

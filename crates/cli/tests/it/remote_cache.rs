@@ -348,6 +348,30 @@ fn a_fresh_machine_asks_for_no_more_than_it_needs() {
     check(&fresh, naming, [1, 4]);
 }
 
+/// A file of a stage is found in its uppermost layer; another stage then stands on all of them.
+#[test]
+fn a_stage_of_which_one_layer_was_read_is_whole_for_those_that_stand_on_it() {
+    let (registry, base) = published();
+    let place = format!("{}/cache", registry.address);
+    build(
+        &machine(&base),
+        &["--cache-to", &format!("ref={place},mode=max")],
+    );
+    let fresh = machine(&base);
+    fresh.write(
+        "Dockerfile",
+        format!(
+            "FROM {base} AS build\nCOPY in /in\nRUN mkdir /out && wc -c < /in > /out/size\n\
+             FROM scratch AS one\nCOPY --from=build /out/size /\n\
+             FROM build AS two\nCOPY --from=one /size /out/size\n\
+             FROM scratch\nCOPY --from=two /in /\n"
+        ),
+    );
+    let flags = ["build", "--cache-from", &place, "-o", "out", "."];
+    drop(fresh.kiln(&flags).success());
+    assert_eq!(fs::read_to_string(fresh.path("out/in")).unwrap(), "1234");
+}
+
 #[test]
 fn a_registry_that_takes_nothing_fails_the_cache_and_not_the_image() {
     #[track_caller]
