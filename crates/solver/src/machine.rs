@@ -217,7 +217,8 @@ impl<R: Clone> Solver<R> {
             (&Phase::AskedResult { inputs_done }, Event::ResultFound { result, .. }) => {
                 match result {
                     Some(result) => self.done(id, result, false),
-                    None if inputs_done => self.execute_if_ready(id),
+                    // What its inputs are may have changed while it was looked up.
+                    None if inputs_done => self.verified(id),
                     None => self.need_results(id),
                 }
             }

@@ -1,6 +1,6 @@
 //! The performing side: one build against a cache, in random order, with every promise checked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::Bug;
@@ -8,10 +8,11 @@ use super::world::{Keyed, Rng, Value, World, checksum, execute, op_key, selector
 use crate::key::link_key;
 use crate::{Action, CacheKey, CacheUse, Event, How, Solver, Status, VertexIndex};
 
+/// Sorted, since the generator decides entry by entry what is pruned.
 #[derive(Clone, Default)]
 pub(super) struct Cache {
-    pub(super) links: HashMap<CacheKey, CacheKey>,
-    pub(super) results: HashMap<CacheKey, Rc<Value>>,
+    pub(super) links: BTreeMap<CacheKey, CacheKey>,
+    pub(super) results: BTreeMap<CacheKey, Rc<Value>>,
 }
 
 #[derive(Default)]

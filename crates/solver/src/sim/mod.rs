@@ -1,13 +1,13 @@
 //! Deterministic simulation: random graphs, random completion order, failures, cancellations,
 //! refreshes, remote caches, pruned results and several targets, against a naive oracle.
 //!
-//! `KILN_SIM_BUILDS` sets the number of builds. The performing side can be given a [`Bug`]; that
-//! each of them is caught is the test of the test.
+//! `KILN_SIM_BUILDS` sets the number of builds, `KILN_SIM_SEED` the seed of the first. The
+//! performing side can be given a [`Bug`]; that each of them is caught is the test of the test.
 
 mod build;
 mod world;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use build::{Cache, Drawn, Machine, Options, Outcome, build};
@@ -171,7 +171,7 @@ fn calm_builds(m: &mut Machine, world: &mut World, rng: &mut Rng) -> Result<usiz
 }
 
 /// Whether some result of this vertex's operation is cached.
-fn cached(results: &HashMap<crate::CacheKey, Rc<Value>>, world: &World, id: usize) -> bool {
+fn cached(results: &BTreeMap<crate::CacheKey, Rc<Value>>, world: &World, id: usize) -> bool {
     let op = op_key(&world.vertices[id]);
     results.values().any(|value| value.op == op)
 }
@@ -225,17 +225,19 @@ fn check_derivations(world: &World, options: &Options, outcome: &Outcome) -> Res
     Ok(())
 }
 
-fn wanted_builds() -> usize {
-    let set = std::env::var_os("KILN_SIM_BUILDS");
-    set.and_then(|n| n.to_str()?.parse().ok())
-        .unwrap_or(100_000)
+fn number(variable: &str, usual: u64) -> u64 {
+    let set = std::env::var_os(variable);
+    set.and_then(|n| n.to_str()?.parse().ok()).unwrap_or(usual)
 }
 
 #[test]
 fn results_equal_the_oracles() {
-    let (wanted, mut builds, mut seed) = (wanted_builds(), 0, 0);
-    while builds < wanted {
-        seed += 1;
+    let wanted = number("KILN_SIM_BUILDS", 100_000) as usize;
+    let mut builds = 0;
+    for seed in number("KILN_SIM_SEED", 1).. {
+        if builds >= wanted {
+            break;
+        }
         let history = history(seed, None);
         builds += history
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"))

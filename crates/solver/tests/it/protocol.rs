@@ -1,9 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use solver::{
-    Action, CacheKey, Event, How, Plan, PlanError, PlanInput, PlanVertex, Solver, Status,
-    VertexIndex,
+    Action, CacheKey, Event, How, KeyHasher, KeyPart, Plan, PlanError, PlanInput, PlanVertex,
+    Solver, Status, VertexIndex,
 };
 
-use crate::driver::{CHAINED, plan};
+use crate::driver::{CHAINED, content, plan};
 
 const ONE: VertexIndex = VertexIndex(1);
 
@@ -136,6 +138,84 @@ fn losses_end() {
     assert_eq!(executed, [ONE, zero, ONE, ONE]);
     assert_eq!(solver.status(ONE), Some(Status::Failed));
     assert_eq!((solver.poll(), solver.in_flight()), (vec![], 0));
+}
+
+/// While a step looks up the key that its inputs turned out to have, one of them is lost and comes
+/// out otherwise: the step has another key again, and so have those that stand on it.
+#[test]
+fn a_key_that_changes_while_it_is_looked_up_is_made_anew() {
+    let plan = plan(&[
+        &[],
+        &[(0, content())],
+        &[],
+        &[(1, CHAINED), (2, content())],
+        &[(3, CHAINED)],
+        &[(1, content())],
+    ]);
+    let sum = |name: &str| KeyHasher::new("test.sum", 1).text(name).finish();
+    let mut solver = Solver::new(&plan, &[VertexIndex(4), VertexIndex(5)]).unwrap();
+    let (mut pending, mut looked_up, mut lost) = (Vec::new(), BTreeSet::new(), false);
+    let mut made_under: BTreeMap<usize, CacheKey> = BTreeMap::new();
+    let mut saved = Vec::new();
+    loop {
+        for action in solver.poll() {
+            match action {
+                Action::Save { vertex, parts, .. } => saved.push((vertex.0, parts)),
+                Action::Link { .. } => {}
+                question => pending.push(question),
+            }
+        }
+        // Vertex 3's second look-up is answered last, the sum of the lost input before it.
+        let turn = |question: &Action<u64>| match question {
+            Action::LookupResult { vertex, key } if vertex.0 == 3 => {
+                2 * usize::from(!looked_up.is_empty() && !looked_up.contains(key))
+            }
+            Action::Checksum { vertex, .. } => usize::from(vertex.0 == 5),
+            _ => 0,
+        };
+        let Some(next) = (0..pending.len()).min_by_key(|&n| turn(&pending[n])) else {
+            break;
+        };
+        let vertex = pending[next].vertex();
+        let event = match pending.remove(next) {
+            Action::LookupLink { input, .. } => Event::LinkFound {
+                vertex,
+                input,
+                sum: (vertex.0 != 5).then(|| sum("linked")),
+            },
+            Action::LookupResult { key, .. } => {
+                if vertex.0 == 3 {
+                    looked_up.insert(key);
+                }
+                Event::ResultFound {
+                    vertex,
+                    result: (vertex.0 == 1 && !lost).then_some(10),
+                }
+            }
+            Action::Checksum { input, .. } if vertex.0 == 5 && !lost => {
+                lost = true;
+                Event::InputLost { vertex, input }
+            }
+            Action::Checksum { input, .. } => Event::Checksum {
+                vertex,
+                input,
+                sum: sum("seen"),
+            },
+            Action::Execute { key, .. } => {
+                made_under.insert(vertex.0, key);
+                Event::Executed { vertex, result: 11 }
+            }
+            other => panic!("{other:?}"),
+        };
+        solver.on(event).unwrap();
+    }
+    let last = |id: usize| {
+        let parts = saved.iter().rev().find(|(vertex, _)| *vertex == id);
+        parts.map(|(_, parts)| parts.inputs[0]).unwrap()
+    };
+    assert_eq!(looked_up.len(), 3, "vertex 3 had three keys");
+    assert_eq!(last(3), KeyPart::Chained(made_under[&1]));
+    assert_eq!(last(4), KeyPart::Chained(made_under[&3]));
 }
 
 #[test]
