@@ -7,15 +7,16 @@
 //!
 //! Layers that are not here yet are brought in from the top down, and no further than the answer
 //! takes: a file asks for no layer below the one that has it, the names in a directory for all
-//! layers unless one of them hides those below.
+//! layers unless one of them hides those below. A layer whose [`Outline`] says that it has nothing
+//! to do with the path is not asked for at all.
 
+use crate::outline::Outline;
 use crate::root::PathError;
 use crate::tree::{Found, LayerName, OpenTree, Place, Tree};
 use crate::{Content, ContentDigest, Kind, Node, RelPath, View};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -28,8 +29,8 @@ const REMEMBERED: usize = 1 << 16;
 const BUFFER: u64 = 128 * 1024;
 
 /// Brings in layers of a stack by their positions, the topmost of all being 0: their trees, in
-/// that order.
-pub type Bring = Box<dyn Fn(Range<usize>) -> io::Result<Vec<Tree>> + Send + Sync>;
+/// the order of the positions.
+pub type Bring = Box<dyn Fn(&[usize]) -> io::Result<Vec<Tree>> + Send + Sync>;
 
 /// The merged view of a chain of layers.
 pub struct Stack {
@@ -37,6 +38,8 @@ pub struct Stack {
     layers: Vec<OnceLock<Arc<Opened>>>,
     /// How many of them are open.
     opened: AtomicUsize,
+    /// What is known of each without having it, if the stack is lazy.
+    outlines: Vec<Option<Outline>>,
     bring: Option<Bring>,
     bringing: Mutex<()>,
     directories: RwLock<HashMap<RelPath, Known>>,
@@ -61,13 +64,13 @@ struct Part {
 /// What is known of a directory.
 #[derive(Clone, Debug)]
 struct Known {
-    /// The layers that take part in it; `None` when it is no directory.
+    /// Those of the layers asked that take part in it; `None` when it is no directory.
     parts: Option<Arc<Merged>>,
-    /// How many layers were asked. [`ALL`] when those below cannot change anything.
-    asked: usize,
+    /// Layers from this one on cannot change anything.
+    end: usize,
+    /// How many layers were open when they were asked.
+    opened: usize,
 }
-
-const ALL: usize = usize::MAX;
 
 impl std::fmt::Debug for Stack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,17 +92,12 @@ impl Stack {
     /// Opens `layers`, the bottom one first, on top of those of another stack.
     ///
     /// # Errors
-    /// When one cannot be opened, or not all of the other stack's [are](Stack::is_open).
+    /// When one cannot be opened, or not all of the other stack's are here.
     pub fn over(below: &Stack, layers: &[Tree]) -> io::Result<Stack> {
-        if !below.is_open() {
+        if below.opened.load(Ordering::Acquire) < below.layers.len() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         Stack::build(layers, &below.layers)
-    }
-
-    /// Whether all its layers are open: those of a lazy stack may not be here yet.
-    pub fn is_open(&self) -> bool {
-        self.opened.load(Ordering::Acquire) == self.layers.len()
     }
 
     /// How many layers can be seen: all of them, or those down to an opaque root that was found
@@ -128,17 +126,20 @@ impl Stack {
         Ok(Stack {
             opened: AtomicUsize::new(opened.len()),
             layers: opened,
+            outlines: Vec::new(),
             bring: None,
             bringing: Mutex::default(),
             directories: RwLock::default(),
         })
     }
 
-    /// A stack of `count` layers that are brought in when they are needed.
-    pub fn lazy(count: usize, bring: Bring) -> Stack {
+    /// A stack of layers that are brought in when they are needed: one for each of `outlines`, the
+    /// topmost first, which say what is known of them. An outline that is wrong makes the view wrong.
+    pub fn lazy(outlines: Vec<Option<Outline>>, bring: Bring) -> Stack {
         Stack {
-            layers: std::iter::repeat_with(OnceLock::new).take(count).collect(),
+            layers: outlines.iter().map(|_| OnceLock::new()).collect(),
             opened: AtomicUsize::new(0),
+            outlines,
             bring: Some(bring),
             bringing: Mutex::default(),
             directories: RwLock::default(),
@@ -153,20 +154,30 @@ impl Stack {
         Ok(self.top(path)?.map(|part| part.layer))
     }
 
-    /// Brings in what is missing of the first `count` layers, all of it at once.
-    fn reach(&self, count: usize) -> io::Result<()> {
+    /// The layers above `end` that are not here and may have something to say of `path`.
+    fn missing<'s>(&'s self, path: &'s RelPath, end: usize) -> impl Iterator<Item = usize> + 's {
+        let lazy = self.outlines.iter().zip(&self.layers).enumerate().take(end);
+        lazy.filter(move |(_, (outline, layer))| {
+            let touches = |outline: &Outline| outline.touches(path);
+            layer.get().is_none() && outline.as_ref().is_none_or(touches)
+        })
+        .map(|(position, _)| position)
+    }
+
+    /// Brings in layers, all at once.
+    fn reach(&self, wanted: &[usize]) -> io::Result<()> {
         let _bringing = self.bringing.lock().unwrap_or_else(PoisonError::into_inner);
-        let opened = self.opened.load(Ordering::Acquire);
-        let Some(bring) = self.bring.as_ref().filter(|_| opened < count) else {
+        let here = |&&layer: &&usize| self.layers[layer].get().is_none();
+        let missing: Vec<usize> = wanted.iter().filter(here).copied().collect();
+        let Some(bring) = self.bring.as_ref().filter(|_| !missing.is_empty()) else {
             return Ok(());
         };
-        let trees = bring(opened..count)?;
-        for (layer, tree) in self.layers[opened..count].iter().zip(&trees) {
-            // One that was opened before another failed to stays as it is.
-            let tree = Opened::open(tree)?;
-            layer.get_or_init(|| Arc::new(tree));
+        let trees = bring(&missing)?;
+        for (&layer, tree) in missing.iter().zip(&trees) {
+            let tree = Arc::new(Opened::open(tree)?);
+            self.layers[layer].get_or_init(|| tree);
+            self.opened.fetch_add(1, Ordering::Release);
         }
-        self.opened.store(count, Ordering::Release);
         Ok(())
     }
 
@@ -175,40 +186,37 @@ impl Stack {
         &opened.expect("a part is of a layer that is open").tree
     }
 
-    /// What the first `count` layers say of the root.
-    fn root(&self, count: usize) -> Known {
-        let mut parts = Vec::with_capacity(count);
-        let mut asked = if count == self.layers.len() {
-            ALL
-        } else {
-            count
-        };
-        let open = self.layers[..count].iter().map_while(OnceLock::get);
-        for (layer, opened) in open.enumerate() {
-            let place = opened.root;
+    /// What the layers that are open say of the root.
+    fn root(&self, opened: usize) -> Known {
+        let mut parts = Vec::with_capacity(opened);
+        let mut end = self.layers.len();
+        for (layer, slot) in self.layers.iter().enumerate() {
+            let Some(open) = slot.get() else { continue };
+            let place = open.root;
             parts.push(Part { layer, place });
-            if opened.opaque {
-                asked = ALL;
+            if open.opaque {
+                end = layer + 1;
                 break;
             }
         }
         let parts = (!parts.is_empty()).then(|| Arc::from(parts));
-        Known { parts, asked }
+        Known { parts, end, opened }
     }
 
     /// The layers that take part in the directory at `path`, all of them.
     fn whole_directory(&self, path: &RelPath) -> io::Result<Option<Arc<Merged>>> {
         loop {
             let known = self.directory(path, self.opened.load(Ordering::Acquire))?;
-            if known.asked == ALL {
+            let missing: Vec<usize> = self.missing(path, known.end).collect();
+            if missing.is_empty() {
                 return Ok(known.parts);
             }
-            self.reach(self.layers.len())?;
+            self.reach(&missing)?;
         }
     }
 
-    /// What the first `count` layers say of the directory at `path`.
-    fn directory(&self, path: &RelPath, count: usize) -> io::Result<Known> {
+    /// What the layers that are open, `opened` of them or more, say of the directory at `path`.
+    fn directory(&self, path: &RelPath, opened: usize) -> io::Result<Known> {
         // Up to the nearest directory that is known, then down again. Not recursive: a path may
         // be as deep as it likes.
         let mut unknown = Vec::new();
@@ -218,24 +226,23 @@ impl Stack {
                 .directories
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            if let Some(found) = directories.get(&at).filter(|known| known.asked >= count) {
+            if let Some(found) = directories.get(&at).filter(|known| known.opened >= opened) {
                 break found.clone();
             }
             drop(directories);
             match at.parent() {
                 Some(parent) => unknown.push(std::mem::replace(&mut at, parent)),
                 None => {
-                    let root = self.root(count);
+                    let root = self.root(opened);
                     self.remember(at, &root);
                     break root;
                 }
             }
         };
         while let Some(path) = unknown.pop() {
-            merged = match &merged.parts {
-                Some(parent) => self.merge(parent, merged.asked, &path)?,
-                None => merged,
-            };
+            if merged.parts.is_some() {
+                merged = self.merge(&merged, &path)?;
+            }
             self.remember(path, &merged);
         }
         Ok(merged)
@@ -253,62 +260,59 @@ impl Stack {
     }
 
     /// The layers that take part in the directory at `path`, given those of its parent.
-    fn merge(&self, parent: &Merged, asked: usize, path: &RelPath) -> io::Result<Known> {
+    fn merge(&self, parent: &Known, path: &RelPath) -> io::Result<Known> {
         let mut parts = Vec::new();
-        let mut asked = asked;
-        for &part in parent {
+        let mut end = parent.end;
+        for &part in parent.parts.iter().flat_map(|parts| parts.iter()) {
+            let layer = part.layer;
             match self.tree(part).find(part.place, path)? {
-                None => {}
-                Some(Found::Whiteout | Found::Other(_)) => {
-                    asked = ALL;
-                    break;
-                }
+                None => continue,
                 Some(Found::Directory { place, opaque }) => {
-                    let layer = part.layer;
                     parts.push(Part { layer, place });
-                    if opaque {
-                        asked = ALL;
-                        break;
+                    if !opaque {
+                        continue;
                     }
                 }
+                Some(Found::Whiteout | Found::Other(_)) => {}
             }
+            end = layer + 1;
+            break;
         }
         let parts = (!parts.is_empty()).then(|| Arc::from(parts));
-        Ok(Known { parts, asked })
+        let opened = parent.opened;
+        Ok(Known { parts, end, opened })
     }
 
     /// What the topmost layer that has `path` says of it.
     fn top(&self, path: &RelPath) -> io::Result<Option<Part>> {
         loop {
-            let count = self.opened.load(Ordering::Acquire);
-            let (found, asked) = self.top_of(path, count)?;
-            if found.is_some() || asked == ALL {
-                return Ok(found);
+            let (found, end) = self.top_of(path, self.opened.load(Ordering::Acquire))?;
+            match self.missing(path, end).next() {
+                Some(layer) => self.reach(&[layer])?,
+                None => return Ok(found),
             }
-            self.reach(count + 1)?;
         }
     }
 
-    /// The same of the first `count` layers, and how many of them it took to say so.
-    fn top_of(&self, path: &RelPath, count: usize) -> io::Result<(Option<Part>, usize)> {
+    /// The same of the layers that are open, `opened` of them or more, and from which layer on
+    /// none can change it.
+    fn top_of(&self, path: &RelPath, opened: usize) -> io::Result<(Option<Part>, usize)> {
         let Some(parent) = path.parent() else {
-            let root = self.directory(path, count)?;
-            return Ok((
-                root.parts.and_then(|root| root.first().copied()),
-                root.asked,
-            ));
+            let Known { parts, end, .. } = self.directory(path, opened)?;
+            let top = parts.and_then(|parts| parts.first().copied());
+            return Ok((top, top.map_or(end, |part| part.layer)));
         };
-        let Known { parts, asked } = self.directory(&parent, count)?;
+        let Known { parts, end, .. } = self.directory(&parent, opened)?;
         for &part in parts.iter().flat_map(|parts| parts.iter()) {
+            let layer = part.layer;
             let place = match self.tree(part).find(part.place, path)? {
                 None => continue,
-                Some(Found::Whiteout) => return Ok((None, ALL)),
+                Some(Found::Whiteout) => return Ok((None, layer)),
                 Some(Found::Directory { place, .. } | Found::Other(place)) => place,
             };
-            let layer = part.layer;
-            return Ok((Some(Part { layer, place }), ALL));
+            return Ok((Some(Part { layer, place }), layer));
         }
-        Ok((None, asked))
+        Ok((None, end))
     }
 }
 

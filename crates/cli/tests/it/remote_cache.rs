@@ -151,6 +151,16 @@ fn a_build_that_hits_exports_the_same_cache() {
     );
     let (same, executed) = build(&machine(&base), &["--cache-from", &second]);
     assert_eq!((same, executed), (digest, Vec::new()));
+    // Also of layers that the one in between never had: the document and one of them are enough.
+    let fresh = machine(&base);
+    let (stage, _) = APP.split_once("FROM {base}\n").unwrap();
+    let other = format!("{stage}FROM scratch\nCOPY --from=build /out /\n");
+    fresh.write("Dockerfile", other.replace("{base}", &base));
+    registry.take_requests();
+    build(&fresh, &["--cache-from", &second]);
+    let mut asked = blobs(&registry, "GET ");
+    asked.retain(|request| request.contains("/v2/second/"));
+    assert_eq!(asked.len(), 2, "{asked:?}");
 }
 
 #[test]
@@ -326,10 +336,14 @@ fn a_fresh_machine_asks_for_no_more_than_it_needs() {
     // The one below that has this one. The document says again that the copy is not there.
     fresh.write("Dockerfile", format!("{stage} /in /\n"));
     check(&fresh, &["-o", "out"], [2, 0]);
-    // A directory may have more in the layers below, which are looked into as well.
+    // A directory may have more in the layers below; the document says that it has not.
     let fresh = machine(&base);
     fresh.write("Dockerfile", format!("{stage} /out /\n"));
-    check(&fresh, &["-o", "out"], [3, 4]);
+    check(&fresh, &["-o", "out"], [2, 1]);
+    assert_eq!(fs::read_to_string(fresh.path("out/size")).unwrap(), "4\n");
+    // Those that it says have to do with it come, and no others.
+    fresh.write("Dockerfile", format!("{stage} /etc /\n"));
+    check(&fresh, &["-o", "out"], [1, 1]);
     // Another last step runs on all that is below it.
     let fresh = machine(&base);
     let file = APP.replace("{base}", &base);

@@ -160,11 +160,13 @@ impl Session<'_> {
     /// Takes note of a result that only its key was needed of, for caches that are exported to.
     pub(super) fn note_keyed(&self, index: VertexIndex, key: CacheKey) {
         let is_step = matches!(self.vertex(index).op, Op::Exec(_) | Op::File(_));
-        if self.exports.is_some()
-            && is_step
-            && let Ok(Some(record)) = self.stored(key)
-        {
-            self.record(index, key, &record.layers, record.inputs);
+        if self.exports.is_none() || !is_step {
+            return;
+        }
+        match self.stored(key) {
+            Ok(Some(record)) => self.record(index, key, &record.layers, record.inputs),
+            // A cache that cannot be read has said so. Without it less is exported.
+            _ => drop(self.import(index, key)),
         }
     }
 

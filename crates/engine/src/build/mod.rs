@@ -109,8 +109,15 @@ impl Engine {
         };
         let mut layers = Layers::new(&self.store, self.mounting(), fetcher);
         layers.know_images(resolver.all_layers());
+        let imports = RemoteCaches::new(
+            &self.store,
+            &self.net,
+            &request.cache_from,
+            build.times()?,
+            events.clone(),
+        );
         let exports = (!request.cache_to.is_empty())
-            .then(|| build.exports(&layers, events))
+            .then(|| build.exports(&layers, &imports, events))
             .transpose()?;
         let ahead = Ahead::new(&request, build.times()?, &layers, &self.room);
         let outcome = std::thread::scope(|scope| {
@@ -122,6 +129,7 @@ impl Engine {
             let exports = exports.as_ref();
             let _at_work = exports.map(|exports| exports.start(scope, cancel));
             let beside = Beside {
+                imports: &imports,
                 exports,
                 ahead: ahead.as_ref(),
             };
@@ -132,9 +140,10 @@ impl Engine {
     }
 }
 
-/// What is done beside the steps.
+/// What is there beside the steps.
 #[derive(Clone, Copy)]
 struct Beside<'x> {
+    imports: &'x RemoteCaches<'x>,
     exports: Option<&'x Exports<'x>>,
     ahead: Option<&'x Ahead<'x>>,
 }
@@ -152,11 +161,13 @@ impl<'b> Build<'b> {
     fn exports<'x>(
         &'x self,
         layers: &'x Layers<'x>,
+        imports: &'x RemoteCaches<'x>,
         events: &'x Events,
     ) -> Result<Exports<'x>, BuildError> {
         Ok(Exports::new(ExportParts {
             net: &self.engine.net,
             layers,
+            imports,
             room: &self.engine.room,
             times: self.times()?,
             events,
@@ -203,7 +214,7 @@ impl<'b> Build<'b> {
     fn solve(
         &self,
         layers: &Layers<'_>,
-        Beside { exports, ahead }: Beside<'_>,
+        beside: Beside<'_>,
         events: &Events,
         cancel: &Cancel,
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
@@ -226,13 +237,10 @@ impl<'b> Build<'b> {
                 });
             }
         }
-        let times = self.times()?;
-        let (store, net) = (&self.engine.store, &self.engine.net);
-        let places = &self.request.cache_from;
         let targets: Vec<VertexIndex> =
             edges.iter().map(|edge| VertexIndex(edge.index())).collect();
         let session = Session::new(SessionParts {
-            store,
+            store: &self.engine.store,
             helper: &self.engine.helper,
             layers,
             resolver: self.resolver,
@@ -242,12 +250,12 @@ impl<'b> Build<'b> {
             events: events.clone(),
             cancel: cancel.clone(),
             project: self.prepared.project.clone(),
-            times,
+            times: self.times()?,
             room: &self.engine.room,
             no_containers: self.engine.no_containers(),
-            remote: RemoteCaches::new(store, net, places, times, events.clone()),
-            exports,
-            ahead,
+            remote: beside.imports,
+            exports: beside.exports,
+            ahead: beside.ahead,
             targets: &targets,
         });
         let mut results = drive::drive(&session, &session.plan(), &targets)?.into_iter();

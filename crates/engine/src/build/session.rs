@@ -56,7 +56,7 @@ pub(crate) struct Session<'e> {
     pub(crate) commits: Mutex<HashMap<VertexIndex, String>>,
     /// Times in the layers that this build writes.
     pub(super) times: Times,
-    pub(super) remote: RemoteCaches<'e>,
+    pub(super) remote: &'e RemoteCaches<'e>,
     /// The caches that this build is exported to; `None` without any.
     pub(super) exports: Option<&'e Exports<'e>>,
     /// Makes layers ready to be shipped; `None` when nothing is.
@@ -88,7 +88,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) cancel: Cancel,
     pub(crate) project: String,
     pub(crate) times: Times,
-    pub(crate) remote: RemoteCaches<'e>,
+    pub(crate) remote: &'e RemoteCaches<'e>,
     pub(crate) room: &'e Arc<Room>,
     pub(crate) no_containers: Option<&'e str>,
     pub(crate) exports: Option<&'e Exports<'e>>,
@@ -267,7 +267,10 @@ impl<'e> Session<'e> {
     pub(crate) fn view(&self, handle: &Handle) -> Result<Arc<dyn View>, StepError> {
         match handle {
             Handle::Context(tree) => Ok(tree.view.clone()),
-            Handle::Layers(layers) => self.layers.lazy_view(layers, self.room),
+            Handle::Layers(layers) => {
+                let outline = |diff_id| self.remote.outline(diff_id);
+                self.layers.lazy_view(layers, self.room, outline)
+            }
         }
     }
 

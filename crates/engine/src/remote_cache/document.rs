@@ -41,6 +41,9 @@ pub(super) struct CachedLayer {
     /// Repositories that have the blob, for layers of base images; the cache has the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) repositories: Vec<String>,
+    /// The paths that it has to do with, as [`layer::Outline`] writes them, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) outline: Option<Vec<String>>,
 }
 
 /// A result.
@@ -79,6 +82,7 @@ mod tests {
             diff_id: DiffId::new(Digest::sha256(bytes)),
             blob: Descriptor::of(MediaType::OciLayer(oci::Compression::Gzip), bytes),
             repositories: Vec::new(),
+            outline: Some(vec!["/out".into()]),
         };
         let result = |layers| CachedResult {
             layers,

@@ -15,8 +15,8 @@ use std::thread::Scope;
 
 use bytes::Bytes;
 use distribution::{BlobSource, RawManifest, Repository};
-use layer::Times;
 use layer::compress::Compression;
+use layer::{Outline, Times};
 use oci::{Descriptor, DiffId, Digest, Document, Manifest, MediaType, Reference};
 use solver::CacheKey;
 use store::LayerId;
@@ -24,6 +24,7 @@ use store::LayerId;
 use super::document::{
     ARTIFACT_TYPE, CONFIG_TYPE, CacheDocument, CachedLayer, CachedResult, VERSION,
 };
+use super::import::RemoteCaches;
 use super::seen::{Seen, SeenResult};
 use super::{name, times_name, version};
 use crate::cancel::{Cancel, OnCancel};
@@ -47,6 +48,8 @@ const SENDERS: usize = 4;
 pub(crate) struct ExportParts<'x> {
     pub(crate) net: &'x Net,
     pub(crate) layers: &'x Layers<'x>,
+    /// What is known of layers that are not here.
+    pub(crate) imports: &'x RemoteCaches<'x>,
     pub(crate) room: &'x Room,
     /// Policy of the times in the layers.
     pub(crate) times: Times,
@@ -85,6 +88,8 @@ struct Made {
     blob: LayerBlob,
     /// A registry has it as part of a base image, which a build that hits has resolved.
     elsewhere: bool,
+    /// Which part of a tree it has to do with.
+    outline: Option<Outline>,
 }
 
 /// Threads are at work for an export; they stop when this is dropped.
@@ -210,15 +215,22 @@ impl<'x> Exports<'x> {
     }
 
     fn blob(&self, id: LayerId) -> Result<Made, StepError> {
-        let ExportParts { layers, times, .. } = self.parts;
+        let ExportParts {
+            layers,
+            imports,
+            times,
+            ..
+        } = self.parts;
         let (shared, diff_id) = layers.retimed(id, times)?;
         let blob = layers.blob(shared, times, Compression::GZIP, false)?;
         let remote = |name: &String| !crate::fetch::is_layout(name);
         let elsewhere = layers.is_of_image(id) && blob.repositories.iter().any(remote);
+        let outline = layers.outline(id)?.or_else(|| imports.outline(diff_id));
         Ok(Made {
             diff_id,
             blob,
             elsewhere,
+            outline,
         })
     }
 
@@ -367,6 +379,7 @@ impl Made {
             diff_id: self.diff_id,
             blob: self.blob.descriptor.clone(),
             repositories,
+            outline: self.outline.as_ref().map(Outline::texts),
         }
     }
 }

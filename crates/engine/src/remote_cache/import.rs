@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use distribution::FetchError;
-use layer::Times;
-use oci::{Document, Manifest};
+use layer::{Outline, Times};
+use oci::{DiffId, Document, Manifest};
 use rayon::prelude::*;
 use solver::CacheKey;
 use store::{LayerId, Store};
@@ -93,6 +93,15 @@ impl<'e> RemoteCaches<'e> {
             layers: ids.into(),
             inputs: result.inputs.clone(),
         }))
+    }
+
+    /// What a cache says of which part of a tree a layer has to do with.
+    pub(crate) fn outline(&self, diff_id: DiffId) -> Option<Outline> {
+        self.documents()
+            .iter()
+            .flat_map(|(_, document)| &document.layers)
+            .filter(|layer| layer.diff_id == diff_id)
+            .find_map(|layer| Outline::parse(layer.outline.as_ref()?))
     }
 
     /// The documents, read when they are first asked for. A cache that cannot be read is a

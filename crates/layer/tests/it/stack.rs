@@ -3,11 +3,10 @@
 use crate::kernel::{assert_same, mount_overlay, mount_packed};
 use crate::trees::{Layer, cases, layer, write_directory, write_packed};
 use layer::xattr::Marks;
-use layer::{Change, Kind, RelPath, Stack, Times, Tree, View};
+use layer::{Change, Kind, Outline, RelPath, Stack, Times, Tree, View};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::fs::File;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,16 +61,47 @@ fn check(layers: &[(&Layer, bool)], marks: Marks) {
     let stack = Stack::open(&trees).unwrap();
     if let Some(overlay) = mount_overlay(&lowers, marks == Marks::User) {
         assert_same(&stack, &overlay.view());
-        let all = trees.clone();
-        let bring = move |wanted: Range<usize>| {
-            let from_the_top = all.iter().rev().cloned().collect::<Vec<_>>();
-            Ok(from_the_top[wanted].to_vec())
-        };
-        let lazy = Stack::lazy(layers.len(), Box::new(bring));
-        assert_same(&lazy, &overlay.view());
+        assert_same(&lazy(&trees, |_| None), &overlay.view());
+        let outlined = lazy(&trees, |tree| Some(Outline::of(tree).unwrap()));
+        assert_same(&outlined, &overlay.view());
     }
+    check_in_pieces(&trees, &stack);
     check_in_parts(&trees, &stack);
     check_flattened(&trees, &stack, directory.path());
+}
+
+/// A stack of which nothing is here at first.
+fn lazy(trees: &[Tree], outline: impl Fn(&Tree) -> Option<Outline>) -> Stack {
+    let from_the_top: Vec<Tree> = trees.iter().rev().cloned().collect();
+    let outlines = from_the_top.iter().map(outline).collect();
+    let bring = move |wanted: &[usize]| {
+        let tree = |&layer: &usize| from_the_top[layer].clone();
+        Ok(wanted.iter().map(tree).collect())
+    };
+    Stack::lazy(outlines, Box::new(bring))
+}
+
+/// Whatever is looked at first, and whatever layers that brings in, it is what all of them show;
+/// so is what is looked at next.
+#[track_caller]
+fn check_in_pieces(trees: &[Tree], whole: &Stack) {
+    let everything = whole.walk(&RelPath::root()).unwrap();
+    let nowhere = RelPath::new("nowhere/at/all").unwrap();
+    // A few of them: it is done for every random stack.
+    for (first, _) in everything.iter().step_by(1 + everything.len() / 3) {
+        let stack = lazy(trees, |tree| Some(Outline::of(tree).unwrap()));
+        for path in [first, &nowhere]
+            .into_iter()
+            .chain(everything.iter().map(|(path, _)| path))
+        {
+            let node = whole.lookup(path).unwrap();
+            assert_eq!(stack.lookup(path).unwrap(), node, "{path} after {first}");
+            if node.is_some_and(|node| node.kind == Kind::Directory) {
+                let names = whole.read_dir(path).unwrap();
+                assert_eq!(stack.read_dir(path).unwrap(), names, "{path} after {first}");
+            }
+        }
+    }
 }
 
 /// Layers that are opened on top of open ones show what all of them show, whatever was looked up
@@ -138,21 +168,20 @@ fn no_more_layers_are_brought_than_the_answer_takes() {
             std::fs::write(path, layer).unwrap();
         }
     }
-    let check = |path: &str, is_there: bool, names: bool, expected: usize| {
+    let one = |path: &str, is_there: bool, names: bool, outlined: bool, expected: usize| {
         let brought = Arc::new(AtomicUsize::new(0));
         let (count, root) = (brought.clone(), directory.path().to_owned());
-        let bring = move |wanted: Range<usize>| {
-            count.fetch_add(wanted.len(), Ordering::Relaxed);
-            let tree = |layer: &&str| Tree::Dir {
-                path: root.join(layer),
-                marks: Marks::Trusted,
-            };
-            Ok(["top", "middle", "bottom"][wanted]
-                .iter()
-                .map(tree)
-                .collect())
+        let tree = move |layer: usize| Tree::Dir {
+            path: root.join(["top", "middle", "bottom"][layer]),
+            marks: Marks::Trusted,
         };
-        let stack = Stack::lazy(3, Box::new(bring));
+        let outline = |layer| outlined.then(|| Outline::of(&tree(layer)).unwrap());
+        let outlines = (0..3).map(outline).collect();
+        let bring = move |wanted: &[usize]| {
+            count.fetch_add(wanted.len(), Ordering::Relaxed);
+            Ok(wanted.iter().map(|&layer| tree(layer)).collect())
+        };
+        let stack = Stack::lazy(outlines, Box::new(bring));
         let path = RelPath::new(path.as_bytes()).unwrap();
         assert_eq!(stack.lookup(&path).unwrap().is_some(), is_there);
         if names {
@@ -160,11 +189,18 @@ fn no_more_layers_are_brought_than_the_answer_takes() {
         }
         assert_eq!(brought.load(Ordering::Relaxed), expected, "{path:?}");
     };
-    check("a/x", true, false, 1);
-    check("a", true, false, 1);
-    check("b/z", true, false, 2);
-    check("a/y", true, false, 3);
-    check("nowhere", false, false, 3);
-    check("a/x/below", false, false, 1);
-    check("c", true, true, 3);
+    // Without outlines, and with them.
+    let check = |path: &str, is_there: bool, names: bool, expected: [usize; 2]| {
+        one(path, is_there, names, false, expected[0]);
+        one(path, is_there, names, true, expected[1]);
+    };
+    check("a/x", true, false, [1, 1]);
+    check("a", true, false, [1, 1]);
+    check("b/z", true, false, [2, 1]);
+    check("a/y", true, false, [3, 1]);
+    check("nowhere", false, false, [3, 0]);
+    check("a/x/below", false, false, [1, 1]);
+    check("c", true, true, [3, 1]);
+    check("a", true, true, [3, 2]);
+    check("", true, true, [3, 3]);
 }
