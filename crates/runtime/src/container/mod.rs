@@ -20,7 +20,7 @@ use crate::pool::Pool;
 use crate::spec::{Io, Network, ProcessSpec};
 use crate::wire;
 use mounts::Prepared;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -84,11 +84,18 @@ fn set_up(
     if let Network::Connected(_) = spec.network {
         connect(channel)?;
     }
-    program::create_directory(&spec.cwd)
+    create_directory(&spec.cwd)
         .during(|| format!("make the working directory {}", spec.cwd.display()))?;
     sys::process::umask(Mode::from_raw_mode(0o022));
     streams::set_up(spec, channel, stdin)?;
     program::prepare(spec)
+}
+
+/// Makes a directory that is missing. Links are followed, also those that lead nowhere.
+fn create_directory(path: &Path) -> io::Result<()> {
+    let root = tree::open_path(Path::new("/"))?;
+    Targets::new(root.as_fd(), None).open(path, Shape::Directory)?;
+    Ok(())
 }
 
 fn die_with_parent() -> Result<(), SetUpError> {

@@ -48,13 +48,6 @@ impl Ready {
     }
 }
 
-/// Makes the working directory when it is missing.
-pub(super) fn create_directory(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o755).create(path)
-}
-
 /// Applies limits, identity, capabilities and filter, and finds the program as its user would.
 pub(super) fn prepare(spec: &ProcessSpec) -> Result<Ready, SetUpError> {
     for limit in &spec.rlimits {

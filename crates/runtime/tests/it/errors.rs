@@ -116,7 +116,7 @@ fn set_ups_that_fail_name_the_path() {
     spec.cwd = "/file".into();
     check(
         &spec,
-        "set up the container: make the working directory /file: File exists (os error 17)",
+        "set up the container: enter the working directory /file: Not a directory (os error 20)",
         125,
     );
 }

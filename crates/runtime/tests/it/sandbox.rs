@@ -22,6 +22,18 @@ fn r2_environment_directory_and_streams() {
 }
 
 #[test]
+fn r2_a_working_directory_behind_a_link_to_nowhere_is_made() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let link = fixture.path("root/link");
+    std::os::unix::fs::symlink("/not/there/yet", link).unwrap();
+    let mut spec = fixture.spec("pwd -P");
+    spec.cwd = "/link/deep".into();
+    check(&spec, "/not/there/yet/deep\n");
+}
+
+#[test]
 fn r5_user_and_groups() {
     let Some(fixture) = Fixture::new() else {
         return;
