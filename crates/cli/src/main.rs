@@ -15,6 +15,8 @@ mod exit;
 mod failure;
 mod format;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod report;
 mod table;
 mod template;

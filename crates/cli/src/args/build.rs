@@ -37,7 +37,7 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
     /// Stage to build [default: the last]
-    #[arg(long)]
+    #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
     /// Set an ARG; without a value, pass on the environment's
     #[arg(long, value_name = "K[=V]")]
@@ -45,7 +45,7 @@ pub(crate) struct BuildArgs {
     /// Another context: NAME=DIR, docker-image://…, oci-layout://…, git or http URL
     #[arg(long, value_name = "NAME=SOURCE")]
     pub(crate) build_context: Vec<String>,
-    /// Platforms to build for
+    /// Platforms to build for [default: this machine's]
     #[arg(long, value_delimiter = ',', value_name = "OS/ARCH")]
     pub(crate) platform: Vec<String>,
     /// Do not use the cache
@@ -67,7 +67,13 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) load: bool,
     /// How to show progress
-    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS")]
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        default_value_t,
+        env = "BUILDKIT_PROGRESS"
+    )]
     pub(crate) progress: ProgressMode,
     /// Print the image id only
     #[arg(short, long)]
@@ -94,18 +100,18 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// Network of RUN steps
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub(crate) network: NetworkArg,
     /// Privilege that RUN may ask for: network.host, security.insecure
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
-    /// Line of /etc/hosts in RUN: HOST:IP
+    /// Line of /etc/hosts in RUN
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
-    /// Limit of RUN's processes: NAME=SOFT[:HARD]
+    /// Limit of RUN's processes: nofile=1024:2048 and the like
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,
-    /// Size of /dev/shm in RUN
+    /// Size of /dev/shm in RUN [default: 64m]
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(crate) shm_size: Option<u64>,
     /// Control group that RUN's are made in
@@ -117,14 +123,14 @@ pub(crate) struct BuildArgs {
     /// Cache to write: a reference, or type=registry,ref=…[,mode=max], or type=local,dest=DIR
     #[arg(long, value_name = "SPEC")]
     pub(crate) cache_to: Vec<String>,
-    /// How many steps run at once
+    /// How many steps run at once [default: 8, or twice the number of cores if that is more]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
     /// Time of files in layers: auto, preserve, git, seconds since 1970, or RFC 3339
     #[arg(long, default_value = "auto", value_name = "TIME")]
     pub(crate) timestamp: String,
-    /// `git`: modes of context files become 644 or 755 whatever the umask of the checkout
-    #[arg(long, default_value = "keep", value_parser = ["keep", "git"])]
+    /// Modes of the context's files: keep them, or make them 644 or 755 as git does
+    #[arg(long, value_name = "RULE", default_value = "keep", value_parser = ["keep", "git"])]
     pub(crate) context_modes: String,
     /// Write the image id to a file
     #[arg(long, value_name = "FILE")]
@@ -135,7 +141,7 @@ pub(crate) struct BuildArgs {
     /// Build twice, the second time in other surroundings, and fail if the images differ
     #[arg(long)]
     pub(crate) verify: bool,
-    /// What to do instead of building
+    /// Do this instead of building: check, or show what can be set or which stages there are
     #[arg(long, value_name = "check|outline|targets[,format=json]")]
     pub(crate) call: Option<String>,
     /// Check the Dockerfile: shorthand of --call check

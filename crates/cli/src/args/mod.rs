@@ -54,6 +54,7 @@ impl Cli {
 
 /// Flags of every command.
 #[derive(Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Directory of images and cache [default: /var/lib/kiln for root, $XDG_DATA_HOME/kiln otherwise]
     #[arg(long, global = true, env = "KILN_ROOT", value_name = "DIR")]
@@ -131,7 +132,7 @@ pub(crate) struct RunArgs {
     /// Print help (-h is the host name, as in docker)
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
-    /// Remove the container when it ends (containers are never kept: accepted for docker's sake)
+    /// Remove the container when it ends: what happens anyway (accepted for docker's sake)
     #[arg(long)]
     pub(crate) rm: bool,
     /// Set an environment variable; without a value, pass on the caller's
@@ -140,13 +141,13 @@ pub(crate) struct RunArgs {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
-    /// Working directory
+    /// Working directory [default: the image's]
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
-    /// User, as name or id, and group: USER[:GROUP]
-    #[arg(short, long)]
+    /// User, and group if not the user's, as names or ids [default: the image's]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(crate) user: Option<String>,
-    /// Replace the image's entrypoint
+    /// Command in place of the image's ENTRYPOINT
     #[arg(long, value_name = "COMMAND")]
     pub(crate) entrypoint: Option<String>,
     /// Pass standard input to the command
@@ -156,22 +157,28 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     pub(crate) tty: bool,
     /// Network of the container
-    #[arg(long, visible_alias = "net", value_enum, default_value_t)]
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "MODE",
+        value_enum,
+        default_value_t
+    )]
     pub(crate) network: RunNetworkArg,
-    /// Host name
-    #[arg(short = 'h', long)]
+    /// Host name of the container
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
-    /// Bind a directory or file: SOURCE:TARGET[:ro]
+    /// Bind a directory or file of the machine
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
     pub(crate) volume: Vec<String>,
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,
     /// When to ask the registry for the image
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub(crate) pull: PullPolicy,
-    /// Platform of the image
-    #[arg(long)]
+    /// Platform of the image [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     /// Image to run
     pub(crate) image: String,
@@ -206,7 +213,7 @@ pub(crate) enum PullPolicy {
 #[derive(Args)]
 pub(crate) struct PullArgs {
     /// Platform to pull [default: this machine's]
-    #[arg(long)]
+    #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     /// Print the image id only
     #[arg(short, long)]
@@ -230,7 +237,7 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Platform to load [default: this machine's]
-    #[arg(long)]
+    #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     /// Show no progress
     #[arg(short, long)]
@@ -261,7 +268,7 @@ pub(crate) struct ImagesArgs {
     /// Show digests of the manifests that are known
     #[arg(long)]
     pub(crate) digests: bool,
-    /// `table`, `json`, or a Go template, `table` before it for columns
+    /// Output as `table` or `json`, or by a Go template; `table TEMPLATE` makes columns
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
     /// Repository, or repository:tag, to list
@@ -272,7 +279,7 @@ pub(crate) struct ImagesArgs {
 pub(crate) struct TagArgs {
     /// An image: reference or id
     pub(crate) source: String,
-    /// The new name
+    /// The new name: NAME[:TAG]
     pub(crate) target: String,
 }
 
@@ -282,24 +289,24 @@ pub(crate) struct RmiArgs {
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Images: references or ids
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// `json`, or a Go template: {{.Id}}, {{json .Config.Labels}}
+    /// Output as `json`, or by a Go template: {{.Id}}, {{json .Config.Labels}}
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
     /// Images: references or ids
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }
 
 #[derive(Args)]
 pub(crate) struct LoginArgs {
     /// User name
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "NAME")]
     pub(crate) username: Option<String>,
     /// Password; other users can see it in the list of processes: better --password-stdin
     #[arg(short, long, conflicts_with = "password_stdin")]
@@ -319,19 +326,19 @@ pub(crate) struct LogoutArgs {
 
 #[derive(Args)]
 pub(crate) struct VersionArgs {
-    /// `json`, or a Go template: {{.Client.Version}}
+    /// Output as `json`, or by a Go template: {{.Client.Version}}
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
 }
 
 #[derive(Args)]
 pub(crate) struct DiffArgs {
-    /// `text` or `json`
+    /// Output as text or JSON
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     pub(crate) format: String,
     /// An image: reference or id
     pub(crate) one: String,
-    /// Another
+    /// The image to compare it with
     pub(crate) other: String,
 }
 
@@ -340,7 +347,7 @@ pub(crate) struct HistoryArgs {
     /// Do not shorten instructions
     #[arg(long)]
     pub(crate) no_trunc: bool,
-    /// `table`, `json`, or a Go template, `table` before it for columns
+    /// Output as `table` or `json`, or by a Go template; `table TEMPLATE` makes columns
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
     /// Image: reference or id
@@ -352,7 +359,7 @@ pub(crate) struct DuArgs {
     /// Show all that is known of each thing
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// `table`, `json`, or a Go template, `table` before it for columns
+    /// Output as `table` or `json`, or by a Go template; `table TEMPLATE` makes columns
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) format: Format,
     #[command(flatten)]
@@ -386,8 +393,10 @@ pub(crate) struct PruneArgs {
 /// What is shown or removed: all have to fit.
 #[derive(Args)]
 pub(crate) struct Filters {
-    /// until=DURATION; id, parents, description or type with =, != or ~=REGEX; inuse, mutable,
-    /// immutable, shared or private
+    /// Only what fits: until=24h, inuse, type=regular, description~=REGEX and the like
+    ///
+    /// Keys are id, parents, description and type, with =, != or, for a regular expression, ~=;
+    /// until with a duration; inuse, mutable, immutable, shared and private
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<UsageFilter>,
 }
