@@ -180,17 +180,6 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Whether docker's daemon answers, and then whether its client can have it build with BuildKit.
-pub(crate) fn docker_builder() -> Option<bool> {
-    if !succeeds(Command::new("docker").arg("info")) {
-        return None;
-    }
-    // The client's own BuildKit went into a plugin with version 23.
-    let old = Command::new("docker").arg("--version").output();
-    let old = old.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("version 20."));
-    Some(old || succeeds(Command::new("docker").args(["buildx", "version"])))
-}
-
 /// Whether a program is on the path.
 pub(crate) fn has(program: &str) -> bool {
     Command::new(program)

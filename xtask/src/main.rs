@@ -8,6 +8,7 @@
 
 mod bench;
 mod demo;
+mod docker;
 mod machine;
 mod registry;
 mod reproducible;
@@ -22,8 +23,10 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   bench         time builds by kiln, docker and buildah, whichever are installed:
-                [--only WORKLOAD]… [--tool NAME]… [--runs N] [--quick] [--json FILE]
+                [--only WORKLOAD]… [--tool NAME]… [--skip WORKLOAD[:TOOL]]…
+                [--runs N] [--quick] [--json FILE]
   demo          set up what the example needs, then build, run and push it
+  docs          write the pages of docs that are made from the code: docs/cli, docs/checks.md
   reproducible  find out which usual RUN steps give the same layer twice, and write the table of
                 docs/reproducibility.md: [--only STEP]… [--kiln BINARY]
   test          set up what the tests need, then run every check
@@ -46,6 +49,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["bench", rest @ ..] => bench::run(rest),
         ["demo"] => demo::run(),
+        ["docs"] => test::write_pages(),
         ["reproducible", rest @ ..] => reproducible::run(rest),
         ["test", rest @ ..] => test::run(rest),
         ["tidy"] => tidy::run(),

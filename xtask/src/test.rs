@@ -67,6 +67,19 @@ fn run_tests(arguments: &[&str]) -> Result<()> {
     run_with(command.env("KILN_REQUIRE", "1"))
 }
 
+/// Writes the pages of docs that tests compare with the code.
+pub(crate) fn write_pages() -> Result<()> {
+    for tests in [
+        &["--package", "cli", "--bin", "kiln", "reference::"],
+        &["--package", "dockerfile", "--test", "it", "docs::"],
+    ] {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--quiet", "--locked"]).args(tests);
+        run_with(command.env("KILN_UPDATE", "1"))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the same builds by kiln and by whichever of docker and buildah are
-//! installed, in turn in one run; medians and ratios as a table and as JSON.
+//! installed, in turn in one run; medians and ratios as a table and as JSON. Where docker has no
+//! daemon that answers, root gets one for the run.
 //!
 //! Every Dockerfile starts from `scratch` and an archive made of Debian's static busybox, so that
 //! no tool needs a registry. Each round of a workload gives each tool a store that holds nothing.
@@ -18,17 +19,37 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::machine::{self, root, run_with};
+use crate::registry::Registry;
 use report::{Row, Samples};
-use tool::Tool;
-use workload::{Phase, WORKLOADS, Workload};
+use tool::{Target, Tool};
+use workload::{Phase, To, WORKLOADS, Workload};
 
 /// What was asked for.
 struct Options {
     only: Vec<String>,
     tools: Vec<String>,
+    /// A workload, and the tool that leaves it out, or none for all.
+    skip: Vec<(String, Option<String>)>,
     runs: usize,
     quick: bool,
     json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether a tool takes part, given by the beginning of its name in tables.
+    fn wants(&self, tool: &str) -> bool {
+        self.tools.is_empty()
+            || self
+                .tools
+                .iter()
+                .any(|name| tool.starts_with(name.as_str()))
+    }
+
+    fn skips(&self, workload: &str, tool: &str) -> bool {
+        self.skip.iter().any(|(name, of)| {
+            name == workload && of.as_ref().is_none_or(|of| tool.starts_with(of.as_str()))
+        })
+    }
 }
 
 /// Measures, and prints what was measured.
@@ -42,22 +63,28 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     remove(&folder)?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     content::base(&folder)?;
-    let mut tools = Tool::installed(&target.join("release/kiln"));
-    let wanted = |tool: &Tool| {
-        options
-            .tools
-            .iter()
-            .any(|name| tool.name().starts_with(name))
-    };
-    tools.retain(|tool| options.tools.is_empty() || wanted(tool));
+    let workloads = chosen(&options)?;
+    let kiln = target.join("release/kiln");
+    let tools = Tool::installed(&kiln, &folder.join("docker"), |tool| options.wants(tool))?;
+    for name in &options.tools {
+        if !tools.iter().any(|tool| tool.name().starts_with(name)) {
+            bail!("no tool `{name}` can be used here");
+        }
+    }
     let mut rows = Vec::new();
-    for workload in chosen(&options)? {
+    for workload in workloads {
         eprintln!("{}: {}", workload.name, workload.what);
         rows.extend(measure(workload, &tools, &folder, &options)?);
         remove(&folder.join(workload.name))?;
     }
     let names: Vec<&str> = tools.iter().map(Tool::name).collect();
     print!("{}", report::table(&names, &rows));
+    for line in report::comparison(&names, &rows) {
+        println!("\n{line}");
+    }
+    for note in tools.iter().filter_map(Tool::note) {
+        println!("\n{note}");
+    }
     if let Some(path) = &options.json {
         let json = report::json(&names, &rows);
         fs::write(path, format!("{json:#}\n"))
@@ -70,6 +97,7 @@ fn parse(arguments: &[&str]) -> Result<Options> {
     let mut options = Options {
         only: Vec::new(),
         tools: Vec::new(),
+        skip: Vec::new(),
         runs: 5,
         quick: false,
         json: None,
@@ -85,6 +113,14 @@ fn parse(arguments: &[&str]) -> Result<Options> {
         match word {
             "--only" => options.only.push(value()?.to_string()),
             "--tool" => options.tools.push(value()?.to_string()),
+            "--skip" => {
+                let text = value()?;
+                let (workload, tool) = match text.split_once(':') {
+                    Some((workload, tool)) => (workload, Some(tool.to_string())),
+                    None => (text, None),
+                };
+                options.skip.push((workload.to_string(), tool));
+            }
             "--runs" => options.runs = value()?.parse().context("--runs takes a number")?,
             "--json" => options.json = Some(std::path::absolute(value()?)?),
             "--quick" => options.quick = true,
@@ -99,15 +135,16 @@ fn parse(arguments: &[&str]) -> Result<Options> {
 
 fn chosen(options: &Options) -> Result<Vec<&'static Workload>> {
     let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-    if let Some(unknown) = options
-        .only
-        .iter()
-        .find(|name| !names.contains(&name.as_str()))
-    {
+    let skipped = options.skip.iter().map(|(name, _)| name);
+    let mut named = options.only.iter().chain(skipped);
+    if let Some(unknown) = named.find(|name| !names.contains(&name.as_str())) {
         bail!("no workload `{unknown}`: there are {}", names.join(", "));
     }
     let wanted = |workload: &&Workload| {
-        options.only.is_empty() || options.only.iter().any(|name| name == workload.name)
+        let asked = |name: &String| name == workload.name;
+        let everybody = |(name, tool): &(String, Option<String>)| asked(name) && tool.is_none();
+        (options.only.is_empty() || options.only.iter().any(asked))
+            && !options.skip.iter().any(everybody)
     };
     Ok(WORKLOADS.iter().filter(wanted).collect())
 }
@@ -131,7 +168,8 @@ fn measure(
     for round in 0..=rounds {
         (workload.files)(&context, scale)?;
         for (column, tool) in tools.iter().enumerate() {
-            if round == rounds && column > 0 {
+            let measures_memory = round == rounds;
+            if measures_memory && column > 0 || options.skips(workload.name, tool.name()) {
                 continue;
             }
             // The same start for each tool, whatever the one before it edited.
@@ -140,7 +178,7 @@ fn measure(
             tool.clear(&store)?;
             for (phase, samples) in workload.phases.iter().zip(&mut samples) {
                 let samples = &mut samples[column];
-                if round == rounds {
+                if measures_memory {
                     samples.memory = perform(phase, tool, &store, &context, true)?.1;
                 } else {
                     for _ in 0..phase.repeat {
@@ -172,10 +210,25 @@ fn perform(
     memory: bool,
 ) -> Result<(Duration, Option<u64>)> {
     (phase.edit)(context)?;
-    let output = phase.export.then(|| store.with_extension("oci.tar"));
     let file = context.join(phase.dockerfile);
-    tool.build(store, &file, context, output.as_deref(), memory)
-        .with_context(|| format!("{} could not build", tool.name()))
+    let build = |target: Target| {
+        tool.build(store, &file, context, &target, memory)
+            .with_context(|| format!("{} could not build", tool.name()))
+    };
+    match phase.to {
+        To::Store => build(Target::Store),
+        To::Archive => build(Target::Archive(store.with_extension("oci.tar"))),
+        To::Registry => {
+            // One that never saw a layer.
+            let state = store.with_extension("registry");
+            fs::create_dir_all(&state)?;
+            let registry = Registry::start(&state)?;
+            let result = build(Target::Registry(format!("{}/bench", registry.address)));
+            drop(registry);
+            remove(&state)?;
+            result
+        }
+    }
 }
 
 fn remove(folder: &Path) -> Result<()> {

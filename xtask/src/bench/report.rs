@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+/// How many times longer is more than the luck of a run.
+const CLEARLY: f64 = 3.0;
+
 /// What one tool took for one phase.
 #[derive(Clone, Default)]
 pub(super) struct Samples {
@@ -67,6 +70,37 @@ pub(super) fn table(tools: &[&str], rows: &[Row]) -> String {
     text
 }
 
+/// For each tool but the first, in which rows it takes at least three times as long as the first,
+/// and in which it does not.
+pub(super) fn comparison(tools: &[&str], rows: &[Row]) -> Vec<String> {
+    let line = |column: usize| {
+        let (mut slower, mut others) = (Vec::new(), Vec::new());
+        for row in rows {
+            let median = |column: usize| row.samples.get(column).and_then(Samples::median);
+            let Some((own, time)) = median(0).zip(median(column)) else {
+                continue;
+            };
+            let list = match ratio(time, own) >= CLEARLY {
+                true => &mut slower,
+                false => &mut others,
+            };
+            list.push(format!("{} {}", row.workload, row.phase));
+        }
+        let listed = |list: &[String]| match list {
+            [] => "nothing".to_string(),
+            list => list.join(", "),
+        };
+        format!(
+            "{} takes at least {CLEARLY}× as long as {} in: {}. Less in: {}.",
+            tools[column],
+            tools[0],
+            listed(&slower),
+            listed(&others)
+        )
+    };
+    (1..tools.len()).map(line).collect()
+}
+
 /// The same with every sample, in seconds.
 pub(super) fn json(tools: &[&str], rows: &[Row]) -> Value {
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
@@ -119,6 +153,10 @@ mod tests {
             phase: "cold",
             samples: vec![samples(&[30, 10, 20], Some(5 << 20)), samples(&[300], None)],
         }];
+        assert_eq!(
+            comparison(&["kiln", "other"], &rows),
+            ["other takes at least 3× as long as kiln in: w cold. Less in: nothing."]
+        );
         let table = table(&["kiln", "other"], &rows);
         let last = table.lines().last();
         assert_eq!(

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::machine::{self, succeeds};
+use crate::docker::Client;
+use crate::machine::succeeds;
 
 /// Runs a program and tells the most memory that it had resident.
 const TIME: &str = "/usr/bin/time";
@@ -16,32 +17,61 @@ const TIME: &str = "/usr/bin/time";
 pub(super) enum Tool {
     /// This project's, as it was just built.
     Kiln(PathBuf),
-    /// docker with the builder that its client brings; its daemon answers.
-    Docker { buildkit: bool },
+    /// docker, with a daemon that was there or one of the bench's own.
+    Docker(Client),
     /// buildah without a container runtime (`--isolation chroot`), its fastest form.
     Buildah,
 }
 
+/// Where what was built goes.
+pub(super) enum Target {
+    /// Nowhere else.
+    Store,
+    /// An archive.
+    Archive(PathBuf),
+    /// A registry, under this name.
+    Registry(String),
+}
+
 impl Tool {
-    /// kiln, and whatever else can be used.
-    pub(super) fn installed(kiln: &Path) -> Vec<Tool> {
-        let mut tools = vec![Tool::Kiln(kiln.to_path_buf())];
-        if let Some(buildkit) = machine::docker_builder() {
-            tools.push(Tool::Docker { buildkit });
+    /// kiln, and whatever else can be used of what is wanted. A daemon of docker's that has to be
+    /// started has its data in `folder`.
+    pub(super) fn installed(
+        kiln: &Path,
+        folder: &Path,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Tool>> {
+        let mut tools = Vec::new();
+        if wanted("kiln") {
+            tools.push(Tool::Kiln(kiln.to_path_buf()));
         }
-        if succeeds(Command::new("buildah").arg("--version")) {
+        if wanted("docker") {
+            tools.extend(Client::find_or_start(folder)?.map(Tool::Docker));
+        }
+        if wanted("buildah") && succeeds(Command::new("buildah").arg("--version")) {
             tools.push(Tool::Buildah);
         }
-        tools
+        Ok(tools)
     }
 
     /// How the tool is called in tables.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Tool::Kiln(_) => "kiln",
-            Tool::Docker { buildkit: true } => "docker (BuildKit)",
-            Tool::Docker { buildkit: false } => "docker (classic)",
+            Tool::Docker(client) if client.buildkit => "docker (BuildKit)",
+            Tool::Docker(..) => "docker (classic)",
             Tool::Buildah => "buildah",
+        }
+    }
+
+    /// What has to be known to compare its figures with the others'.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        match self {
+            Tool::Docker(..) => Some(
+                "docker's archive is `docker save`'s, which is not compressed; kiln's and buildah's are, \
+                 and their times include that. What is pushed, all three compress with gzip.",
+            ),
+            Tool::Kiln(_) | Tool::Buildah => None,
         }
     }
 
@@ -49,10 +79,10 @@ impl Tool {
     pub(super) fn clear(&self, store: &Path) -> Result<()> {
         match self {
             Tool::Kiln(_) => {}
-            Tool::Docker { .. } => {
-                quiet(Command::new("docker").args(["image", "rm", "-f", NAME]));
-                quiet(Command::new("docker").args(["image", "prune", "-f"]));
-                quiet(Command::new("docker").args(["builder", "prune", "-af"]));
+            Tool::Docker(client) => {
+                quiet(client.command().args(["image", "rm", "-f", NAME]));
+                quiet(client.command().args(["image", "prune", "-f"]));
+                quiet(client.command().args(["builder", "prune", "-af"]));
             }
             Tool::Buildah => {
                 quiet(buildah(store).args(["rmi", "-af"]));
@@ -71,35 +101,37 @@ impl Tool {
         Ok(())
     }
 
-    /// Builds, and writes an archive if one is wanted. Returns how long it took, and the most
-    /// memory that was resident, in bytes, if `memory` was asked for and can be told.
+    /// Builds, and ships what was built. Returns how long it took, and the most memory that was
+    /// resident, in bytes, if `memory` was asked for and can be told.
     pub(super) fn build(
         &self,
         store: &Path,
         file: &Path,
         context: &Path,
-        output: Option<&Path>,
+        target: &Target,
         memory: bool,
     ) -> Result<(Duration, Option<u64>)> {
-        let commands = self.commands(store, file, context, output);
+        let commands = self.commands(store, file, context, target);
         let started = Instant::now();
         let mut peak = None;
         for command in commands {
             peak = peak.max(call(command, memory)?);
         }
-        Ok((started.elapsed(), peak))
+        let took = started.elapsed();
+        if let (Tool::Docker(client), Target::Registry(name)) = (self, target) {
+            quiet(client.command().args(["image", "rm", name]));
+        }
+        Ok((took, peak))
     }
 
-    fn commands(
-        &self,
-        store: &Path,
-        file: &Path,
-        context: &Path,
-        output: Option<&Path>,
-    ) -> Vec<Command> {
+    fn commands(&self, store: &Path, file: &Path, context: &Path, target: &Target) -> Vec<Command> {
+        let name = match target {
+            Target::Registry(name) => name,
+            Target::Store | Target::Archive(_) => NAME,
+        };
         let build = |mut command: Command| {
             command
-                .args(["-q", "-t", NAME, "-f"])
+                .args(["-q", "-t", name, "-f"])
                 .arg(file)
                 .arg(context);
             command
@@ -108,37 +140,37 @@ impl Tool {
             Tool::Kiln(binary) => {
                 let mut command = Command::new(binary);
                 command.arg("--root").arg(store).arg("build");
-                if let Some(output) = output {
-                    let spec = format!("type=oci,dest={}", output.display());
-                    command.args(["-o", &spec]);
-                }
+                match target {
+                    Target::Store => &mut command,
+                    Target::Archive(path) => command
+                        .arg("-o")
+                        .arg(format!("type=oci,dest={}", path.display())),
+                    Target::Registry(_) => command.arg("--push"),
+                };
                 vec![build(command)]
             }
-            Tool::Docker { buildkit } => {
-                let mut command = Command::new("docker");
-                command.env("DOCKER_BUILDKIT", if *buildkit { "1" } else { "0" });
+            Tool::Docker(client) => {
+                let mut command = client.command();
                 command.args(["build", "--network", "host"]);
-                let mut commands = vec![build(command)];
-                if let Some(output) = output {
-                    let mut save = Command::new("docker");
-                    save.arg("save").arg("-o").arg(output).arg(NAME);
-                    commands.push(save);
-                }
-                commands
+                let mut ship = client.command();
+                match target {
+                    Target::Store => return vec![build(command)],
+                    Target::Archive(path) => ship.arg("save").arg("-o").arg(path).arg(name),
+                    Target::Registry(_) => ship.args(["push", "-q", name]),
+                };
+                vec![build(command), ship]
             }
             Tool::Buildah => {
                 let mut command = buildah(store);
                 command.args(["build", "--isolation", "chroot", "--layers", "--jobs", "8"]);
-                let mut commands = vec![build(command)];
-                if let Some(output) = output {
-                    let mut push = buildah(store);
-                    let to = format!("oci-archive:{}", output.display());
-                    commands.push({
-                        push.args(["push", "-q", NAME, &to]);
-                        push
-                    });
-                }
-                commands
+                let mut ship = buildah(store);
+                ship.args(["push", "-q", "--tls-verify=false", name]);
+                match target {
+                    Target::Store => return vec![build(command)],
+                    Target::Archive(path) => ship.arg(format!("oci-archive:{}", path.display())),
+                    Target::Registry(_) => &mut ship,
+                };
+                vec![build(command), ship]
             }
         }
     }
@@ -167,6 +199,8 @@ fn call(mut command: Command, memory: bool) -> Result<Option<u64>> {
         let mut timed = Command::new(TIME);
         timed.args(["-f", "%M"]).arg(command.get_program());
         timed.args(command.get_args());
+        let set = |(name, value): (_, Option<_>)| Some((name, value?));
+        timed.envs(command.get_envs().filter_map(set));
         command = timed;
     }
     let output = command

@@ -24,19 +24,29 @@ pub(super) struct Phase {
     /// What changes before it.
     pub(super) edit: fn(context: &Path) -> Result<()>,
     pub(super) dockerfile: &'static str,
-    /// Writes an OCI archive, its layers compressed with gzip.
-    pub(super) export: bool,
+    pub(super) to: To,
     /// Its time is divided by this.
     pub(super) steps: u32,
     /// How often it is measured in one round: more than once only where it changes nothing.
     pub(super) repeat: usize,
 }
 
+/// Where a build's image goes.
+#[derive(Clone, Copy)]
+pub(super) enum To {
+    /// The tool's store only.
+    Store,
+    /// An archive beside it.
+    Archive,
+    /// An empty registry on this machine, layers compressed with gzip.
+    Registry,
+}
+
 const BUILD: Phase = Phase {
     name: "cold",
     edit: |_| Ok(()),
     dockerfile: "Dockerfile",
-    export: false,
+    to: To::Store,
     steps: 1,
     repeat: 1,
 };
@@ -47,11 +57,11 @@ const UNCHANGED: Phase = Phase {
     ..BUILD
 };
 const EXPORT: Phase = Phase {
-    export: true,
+    to: To::Archive,
     ..BUILD
 };
 const UNCHANGED_EXPORT: Phase = Phase {
-    export: true,
+    to: To::Archive,
     ..UNCHANGED
 };
 const ONE_FILE: Phase = Phase {
@@ -150,8 +160,21 @@ pub(super) const WORKLOADS: &[Workload] = &[
         ],
     },
     Workload {
+        name: "push512",
+        what: "the same data, built before, to an empty registry with gzip",
+        files: big,
+        phases: &[
+            PREPARE,
+            Phase {
+                name: "push of a built image",
+                to: To::Registry,
+                ..BUILD
+            },
+        ],
+    },
+    Workload {
         name: "build512",
-        what: "the same, from nothing to the archive",
+        what: "the same data, from nothing to an OCI archive with gzip",
         files: big,
         phases: &[EXPORT],
     },
@@ -160,6 +183,15 @@ pub(super) const WORKLOADS: &[Workload] = &[
         what: "a layer of 4 GB, a quarter of it data, to an OCI archive with gzip: for its memory",
         files: |context, scale| {
             content::sparse(&context.join("big"), 1, 4096 / scale)?;
+            dockerfile(context, "COPY big /big\n")
+        },
+        phases: &[EXPORT],
+    },
+    Workload {
+        name: "dense4g",
+        what: "a layer of 4 GB without holes, to an OCI archive with gzip: for its memory",
+        files: |context, scale| {
+            content::file(&context.join("big"), 1, (4 << 30) / scale)?;
             dockerfile(context, "COPY big /big\n")
         },
         phases: &[EXPORT],

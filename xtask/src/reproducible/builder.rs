@@ -8,14 +8,18 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::CERTIFICATES;
-use crate::machine::{self, succeeds};
+use crate::docker::Client;
+use crate::machine::succeeds;
 
 /// A build tool on this machine.
 pub(super) enum Builder {
     /// This project's, with a store of its own for each of the two builds.
     Kiln(Kiln),
     /// docker with BuildKit; its daemon answers. These records its cache had before.
-    Docker { cached: BTreeSet<String> },
+    Docker {
+        client: Client,
+        cached: BTreeSet<String>,
+    },
     /// buildah, with a store in this directory.
     Buildah(PathBuf),
 }
@@ -40,9 +44,9 @@ impl Builder {
     /// kiln, and docker or else buildah.
     pub(super) fn installed(kiln: &Kiln) -> Vec<Builder> {
         let mut builders = vec![Builder::Kiln(kiln.clone())];
-        if machine::docker_builder() == Some(true) {
-            let cached = build_cache();
-            builders.push(Builder::Docker { cached });
+        if let Some(client) = Client::find().filter(|client| client.buildkit) {
+            let cached = build_cache(&client);
+            builders.push(Builder::Docker { client, cached });
         } else if succeeds(Command::new("buildah").arg("--version")) {
             builders.push(Builder::Buildah(kiln.folder.join("buildah")));
         } else {
@@ -73,8 +77,8 @@ impl Builder {
     pub(super) fn version(&self) -> Result<String> {
         let said = match self {
             Builder::Kiln(kiln) => output(Command::new(&kiln.binary).arg("--version"))?,
-            Builder::Docker { .. } => {
-                let mut command = Command::new("docker");
+            Builder::Docker { client, .. } => {
+                let mut command = client.command();
                 command.args(["version", "--format", "docker {{.Server.Version}}"]);
                 output(&mut command)?
             }
@@ -95,11 +99,10 @@ impl Builder {
                 command.args(["build", "--push"]);
                 (command, None)
             }
-            Builder::Docker { .. } => {
-                let mut command = Command::new("docker");
-                command.env("DOCKER_BUILDKIT", "1");
+            Builder::Docker { client, .. } => {
+                let mut command = client.command();
                 command.args(["build", "--network", "host"]);
-                let mut push = Command::new("docker");
+                let mut push = client.command();
                 push.args(["push", "-q", name]);
                 (command, Some(push))
             }
@@ -120,8 +123,8 @@ impl Builder {
 
     /// Forgets images that were built, or pulled to build upon.
     pub(super) fn forget(&self, names: &[String]) {
-        if let Builder::Docker { .. } = self {
-            let mut command = Command::new("docker");
+        if let Builder::Docker { client, .. } = self {
+            let mut command = client.command();
             succeeds(command.args(["image", "rm", "-f"]).args(names));
         }
     }
@@ -130,7 +133,7 @@ impl Builder {
     pub(super) fn tidy(&self) {
         match self {
             Builder::Kiln(_) => {}
-            Builder::Docker { cached } => prune(cached),
+            Builder::Docker { client, cached } => prune(client, cached),
             Builder::Buildah(store) => {
                 succeeds(buildah(store).args(["rmi", "-af"]));
                 // What it mounted over its storage outlives it.
@@ -150,9 +153,9 @@ fn buildah(store: &Path) -> Command {
 }
 
 /// Ids of the records of docker's build cache.
-fn build_cache() -> BTreeSet<String> {
+fn build_cache(client: &Client) -> BTreeSet<String> {
     const IDS: &str = "{{range .BuildCache}}{{.ID}} {{end}}";
-    let mut command = Command::new("docker");
+    let mut command = client.command();
     command.args(["system", "df", "-v", "--format", IDS]);
     let ids = output(&mut command).unwrap_or_default();
     ids.split_whitespace().map(str::to_owned).collect()
@@ -160,17 +163,17 @@ fn build_cache() -> BTreeSet<String> {
 
 /// Removes all records of docker's build cache but those that were there before. What somebody else
 /// builds meanwhile cannot be told from ours, and is only cache.
-fn prune(but: &BTreeSet<String>) {
+fn prune(client: &Client, but: &BTreeSet<String>) {
     let mut left = usize::MAX;
     loop {
-        let ours: Vec<String> = build_cache().difference(but).cloned().collect();
+        let ours: Vec<String> = build_cache(client).difference(but).cloned().collect();
         // A record goes after those that are made of it, so in as many rounds as they are deep.
         if ours.is_empty() || ours.len() == left {
             break;
         }
         left = ours.len();
         for id in ours {
-            let mut command = Command::new("docker");
+            let mut command = client.command();
             command.args(["builder", "prune", "-af", "--filter"]);
             succeeds(command.arg(format!("id={id}")));
         }
