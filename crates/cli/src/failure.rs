@@ -4,10 +4,10 @@
 use std::error::Error;
 
 use engine::diagnose::Excerpt;
-use engine::{BuildError, StepError};
+use engine::{BuildError, Shortage, StepError};
 use serde_json::{Value, json};
 
-use crate::{exit, report};
+use crate::{exit, report, table};
 
 /// Exit code of a failed command, `usual` unless the failure has one of its own.
 pub(crate) fn code(error: &anyhow::Error, usual: u8) -> u8 {
@@ -128,9 +128,13 @@ fn remark(error: &StepError) -> String {
 fn step_advice(error: &StepError) -> Option<String> {
     match error {
         StepError::Exit {
-            out_of_memory: true,
+            out_of_memory: Some(found),
             ..
-        } => Some("it used more memory than there is: give it more, or make it use less".into()),
+        }
+        | StepError::Signal {
+            out_of_memory: Some(found),
+            ..
+        } => Some(shortage(found)),
         StepError::Exit { code: 126, .. } => {
             Some("126 is the shell's way to say: found, but not executable".into())
         }
@@ -162,6 +166,21 @@ fn step_advice(error: &StepError) -> Option<String> {
     }
 }
 
+/// How much memory was used and allowed, and what can be done.
+pub(crate) fn shortage(shortage: &Shortage) -> String {
+    let allowed = match shortage.limit {
+        Some(limit) => format!("--memory allows {}", table::binary_size(limit)),
+        None => "the control group around it allows no more".to_string(),
+    };
+    let used = shortage
+        .peak
+        .map(|peak| format!(" and it used {}", table::binary_size(peak)));
+    format!(
+        "{allowed}{}: raise the limit, or make it use less, with fewer jobs at once for example",
+        used.unwrap_or_default()
+    )
+}
+
 fn other_advice(error: &BuildError) -> Option<String> {
     match error {
         BuildError::NoDockerfile {
@@ -174,6 +193,7 @@ fn other_advice(error: &BuildError) -> Option<String> {
         BuildError::Resolve { source, .. }
         | BuildError::Export { source, .. }
         | BuildError::Store { source, .. } => cause_advice(source.as_ref()),
+        BuildError::Limits { source } => source.hint(),
         BuildError::Internal { .. } => {
             Some("please report it, with the Dockerfile if you can".into())
         }

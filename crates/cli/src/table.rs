@@ -47,6 +47,20 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{text}{}", UNITS[unit])
 }
 
+/// Bytes as flags take them: powers of 1024, at most one digit behind the point.
+pub(crate) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let text = format!("{value:.1}");
+    format!("{} {}", text.trim_end_matches(".0"), UNITS[unit])
+}
+
 /// How long ago something was, as docker says it.
 pub(crate) fn ago(seconds: u64) -> String {
     let (count, unit) = match seconds {
@@ -79,6 +93,11 @@ mod tests {
         assert_eq!(
             [size(0), size(999), size(1000), size(31_500_000)],
             ["0B", "999B", "1.00kB", "31.5MB"]
+        );
+        let binary = [0, 1023, 1024, 24 << 20, 1_600_000, 3 << 30].map(binary_size);
+        assert_eq!(
+            binary,
+            ["0 B", "1023 B", "1 KiB", "24 MiB", "1.5 MiB", "3 GiB"]
         );
         assert_eq!(
             [ago(1), ago(59), ago(3600), ago(864_000)],

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use layer::View;
 use oci::ContainerConfig;
-use runtime::{Exit, Helper, Io, Mount, MountKind, Network, ProcessHandle, ProcessSpec};
+use runtime::{
+    Exit, Helper, Io, Mount, MountKind, Network, ProcessHandle, ProcessSpec, Resources, Shortage,
+};
 use sys::signal::SignalFd;
 
 use crate::error::{BuildError, StepError};
@@ -50,6 +52,14 @@ pub struct RunRequest {
     pub read_only: bool,
     /// Its network.
     pub network: RunNetwork,
+    /// What it may use.
+    pub resources: Resources,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+    /// `--ulimit name=soft[:hard]`.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
     /// Directories and files of the machine that it sees.
     pub volumes: Vec<Volume>,
 }
@@ -65,17 +75,26 @@ pub struct Volume {
     pub readonly: bool,
 }
 
+/// How a container ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The command's own code, 128 + n for signal n, 126 or 127 if it cannot be executed.
+    pub code: u8,
+    /// The kernel killed some of it for want of memory. Known only where some limit was asked for.
+    pub out_of_memory: Option<Shortage>,
+}
+
 impl Engine {
-    /// Runs a container to its end, its streams those of this process, and returns its exit code:
-    /// the command's own, 128 + n for signal n, 126 or 127 if it cannot be executed.
+    /// Runs a container to its end, its streams those of this process.
     ///
     /// # Errors
     /// When the container cannot be made.
-    pub fn run(&self, request: &RunRequest, signals: &Signals) -> Result<u8, BuildError> {
+    pub fn run(&self, request: &RunRequest, signals: &Signals) -> Result<Ended, BuildError> {
         if let Some(missing) = self.no_containers() {
             let message = format!("no container can be started here: {missing}");
             return Err(BuildError::Request { message });
         }
+        let groups = process::groups(&request.resources, request.cgroup_parent.as_deref())?;
         let image = self.find_image(&request.image)?;
         let manifest = images::native(&image);
         let config = resolve::config(&self.store, manifest, &request.image)
@@ -94,6 +113,7 @@ impl Engine {
             layers.root_mount(&snapshot).map_err(failed)?,
             Vec::<OsString>::new(),
         );
+        spec.cgroup = groups.as_ref().map(|groups| groups.cgroup().clone());
         let view = layers.view(&chain).map_err(failed)?;
         fill(&mut spec, request, &config.value().config, &*view).map_err(failed)?;
         start(&self.helper, &spec, request, signals).map_err(failed)
@@ -125,6 +145,8 @@ fn fill(
         .clone()
         .unwrap_or_else(|| format!("kiln-{}", std::process::id()));
     spec.readonly_root = request.read_only;
+    spec.rlimits = process::rlimits(&process::ulimits(&request.ulimits))?;
+    spec.shm_size = request.shm_size.unwrap_or(runtime::DEFAULT_SHM_SIZE);
     spec.network = match request.network {
         RunNetwork::None => Network::None,
         RunNetwork::Default | RunNetwork::Host => Network::Host,
@@ -202,7 +224,7 @@ fn start(
     spec: &ProcessSpec,
     request: &RunRequest,
     signals: &Signals,
-) -> Result<u8, StepError> {
+) -> Result<Ended, StepError> {
     let mut process = match runtime::spawn(helper, spec) {
         Ok(process) => process,
         Err(error) if error.exit_code() == 125 => {
@@ -230,9 +252,12 @@ fn start(
         .wait(|_, _| ())
         .map_err(StepError::failed("wait for the container"))?;
     drop(joined);
-    Ok(match outcome.exit {
-        Exit::Code(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
-        Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+    Ok(Ended {
+        code: match outcome.exit {
+            Exit::Code(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        },
+        out_of_memory: outcome.out_of_memory,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use runtime::{GroupError, Shortage};
+
 use crate::diagnose::{Excerpt, Report};
 use crate::event::VertexDigest;
 use crate::resolve::ResolveError;
@@ -75,6 +77,12 @@ pub enum BuildError {
         /// What is wrong.
         message: String,
     },
+    /// What `--memory` and the like ask for cannot be had here.
+    #[error("cannot limit what steps and containers use")]
+    Limits {
+        /// Why.
+        source: GroupError,
+    },
     /// The user stopped it.
     #[error("the build was cancelled")]
     Cancelled,
@@ -126,17 +134,18 @@ impl BuildError {
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
     /// The command ended with another exit code than 0.
-    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    #[error("process {command:?} did not complete successfully: exit code: {code}{}", remark(.out_of_memory))]
     Exit {
         /// The command line.
         command: String,
         /// Its exit code.
         code: i32,
-        /// It was killed for using too much memory.
-        out_of_memory: bool,
+        /// The kernel killed some of it for want of memory. Known for sure only where the step has
+        /// a control group: some limit was asked for.
+        out_of_memory: Option<Shortage>,
     },
     /// The command was ended by a signal.
-    #[error("process {command:?} did not complete successfully: killed by {signal}")]
+    #[error("process {command:?} did not complete successfully: killed by {signal}{}", remark(.out_of_memory))]
     Signal {
         /// The command line.
         command: String,
@@ -144,6 +153,8 @@ pub enum StepError {
         signal: String,
         /// Its number.
         number: i32,
+        /// As for `Exit`.
+        out_of_memory: Option<Shortage>,
     },
     /// The command could not be started.
     #[error("cannot run {command:?}")]
@@ -209,6 +220,13 @@ impl StepError {
         StepError::Refused {
             message: message.into(),
         }
+    }
+}
+
+fn remark(out_of_memory: &Option<Shortage>) -> &'static str {
+    match out_of_memory {
+        Some(_) => ": out of memory",
+        None => "",
     }
 }
 

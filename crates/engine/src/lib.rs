@@ -62,7 +62,7 @@ use store::Store;
 pub use build::BuildOutcome;
 pub use cancel::Cancel;
 pub use compare::{Aspect, Difference, Place, Reason};
-pub use container::{RunRequest, Signals, Volume};
+pub use container::{Ended, RunRequest, Signals, Volume};
 pub use dockerfile::nearest;
 pub use error::{BuildError, StepError, registry_hint};
 pub use git_state::{GitState, git_state};
@@ -72,6 +72,7 @@ pub use login::{Login, Registries, login, logout};
 pub use machine::{
     DoctorReport, Info, Standpoint, cancel_on_signal, enter_user_namespace, is_root,
 };
+pub use runtime::Shortage;
 pub use settle::init_if_child;
 pub use terminal::Silenced;
 pub use usage::{PruneReport, PruneRequest, UsageRow};

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use layer::View;
 use layer::owner::{Accounts, ProcessUser};
 use runtime::network::{Resolver, hosts, resolv_conf};
-use runtime::{Mount, MountKind, Network, Rlimit};
+use runtime::{Groups, Mount, MountKind, Network, Resources, Rlimit};
 
-use crate::error::StepError;
+use crate::error::{BuildError, StepError};
 
 /// `PATH` where nobody set one.
 pub(crate) const DEFAULT_PATH: &str =
@@ -22,6 +22,18 @@ pub(crate) fn user(view: &dyn View, text: &str) -> Result<ProcessUser, StepError
         .map_err(StepError::failed(format!(
             "find user {text:?} in the image"
         )))
+}
+
+/// The values of `--ulimit`, in one order however they were given.
+pub(crate) fn ulimits(given: &[(String, u64, u64)]) -> Vec<graph::Ulimit> {
+    let limit = |(name, soft, hard): &(String, u64, u64)| graph::Ulimit {
+        name: name.clone(),
+        soft: *soft,
+        hard: *hard,
+    };
+    let mut limits: Vec<_> = given.iter().map(limit).collect();
+    limits.sort_by(|a, b| a.name.cmp(&b.name));
+    limits
 }
 
 /// The limits that `--ulimit` asks for.
@@ -38,6 +50,20 @@ pub(crate) fn rlimits(limits: &[graph::Ulimit]) -> Result<Vec<Rlimit>, StepError
         })
     };
     limits.iter().map(convert).collect()
+}
+
+/// Control groups with these limits; `None` when nothing asks for any, so that no container has to
+/// wait for one.
+pub(crate) fn groups(
+    resources: &Resources,
+    parent: Option<&str>,
+) -> Result<Option<Groups>, BuildError> {
+    if *resources == Resources::default() && parent.is_none() {
+        return Ok(None);
+    }
+    Groups::prepare(resources, parent)
+        .map(Some)
+        .map_err(|source| BuildError::Limits { source })
 }
 
 /// A generated file of root's. What a process writes to a writable one is lost with it.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use oci::{Platform, Reference};
 
+pub use runtime::{Resources, Swap};
+
 /// One `kiln build`.
 #[derive(Clone, Debug, Default)]
 pub struct BuildRequest {
@@ -52,6 +54,8 @@ pub struct BuildRequest {
     pub shm_size: Option<u64>,
     /// `--cgroup-parent`.
     pub cgroup_parent: Option<String>,
+    /// `--memory`, `--cpu-quota` and the like: limits of each step, outside of cache keys.
+    pub resources: Resources,
     /// `--cache-from`.
     pub cache_from: Vec<CacheImport>,
     /// `--cache-to`.

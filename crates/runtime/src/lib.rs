@@ -32,12 +32,15 @@ mod supervisor;
 mod wire;
 
 pub use capability::{Capability, CapabilitySet, UnknownCapability};
+pub use cgroup::{
+    Cgroup, Controller, GroupError, Groups, Node, Resources, Setting, Shortage, Swap, Version,
+};
 pub use exec_error::ExecError;
 pub use helper::{Helper, init_if_child};
 pub use process::{
     Exit, Outcome, Process, ProcessHandle, Shortcuts, SpawnError, Stream, WaitError, spawn,
 };
 pub use spec::{
-    Cgroup, DEFAULT_SHM_SIZE, Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit,
+    DEFAULT_SHM_SIZE, Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit,
     Security, UnknownResource, User, WindowSize,
 };

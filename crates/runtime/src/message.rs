@@ -1,5 +1,6 @@
 //! What caller, helper and container tell each other.
 
+use crate::cgroup::{GroupError, Shortage};
 use crate::exec_error::ExecError;
 use crate::process::{Outcome, Shortcuts};
 use crate::wire::{wire_enum, wire_struct};
@@ -98,6 +99,7 @@ wire_struct!(Outcome {
     exit,
     out_of_memory
 });
+wire_struct!(Shortage { limit, peak });
 wire_enum!(Exit {
     0 => Code { 0: code },
     1 => Signal { 0: signal },
@@ -119,6 +121,21 @@ impl SetUpError {
                 None => format!("{step}: {error}"),
             },
             errno: error.raw_os_error().unwrap_or(0),
+        }
+    }
+}
+
+impl From<GroupError> for SetUpError {
+    fn from(error: GroupError) -> SetUpError {
+        let source = match &error {
+            GroupError::Refused { source, .. } | GroupError::Setting { source, .. } => {
+                source.raw_os_error()
+            }
+            _ => None,
+        };
+        SetUpError {
+            step: error.to_string(),
+            errno: source.unwrap_or(0),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The caller's side: starting a container, reading its output, waiting, killing.
 
+use crate::cgroup::Shortage;
 use crate::exec_error::ExecError;
 use crate::helper::Helper;
 use crate::message::{Failure, Report};
@@ -70,9 +71,9 @@ pub struct WaitError {
 pub struct Outcome {
     /// Of its program.
     pub exit: Exit,
-    /// The kernel killed something in its control group for want of memory. Always `false`
-    /// without a control group.
-    pub out_of_memory: bool,
+    /// The kernel killed something in its control group for want of memory. Always `None` without
+    /// a control group.
+    pub out_of_memory: Option<Shortage>,
 }
 
 /// What did not have to be made for a container because it was there already. Everything works

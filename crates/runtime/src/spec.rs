@@ -4,6 +4,7 @@
 //! machine, generated files are bytes.
 
 use crate::capability::CapabilitySet;
+use crate::cgroup::Cgroup;
 use crate::network::Connector;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ pub struct ProcessSpec {
     pub rlimits: Vec<Rlimit>,
     /// Bytes of `/dev/shm`.
     pub shm_size: u64,
-    /// Control group to run in; `None` stays in the caller's.
+    /// Control groups to run in; `None` stays in the caller's.
     pub cgroup: Option<Cgroup>,
     /// Run a minimal init as process 1 that forwards signals and reaps orphans. Otherwise the
     /// program itself is process 1.
@@ -258,25 +259,6 @@ impl FromStr for Resource {
             other => return Err(UnknownResource(other.to_owned())),
         })
     }
-}
-
-/// Limits of a version 2 control group that is made for the process and removed after it.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Cgroup {
-    /// Directory of an existing group below which the new one is made.
-    pub parent: PathBuf,
-    /// Bytes of memory.
-    pub memory: Option<u64>,
-    /// Bytes of swap on top of that.
-    pub swap: Option<u64>,
-    /// Processes and threads.
-    pub pids: Option<u64>,
-    /// Microseconds of processor time in each 100,000.
-    pub cpu_quota: Option<u64>,
-    /// Weight against other groups: 1 to 10,000, 100 is usual.
-    pub cpu_weight: Option<u64>,
-    /// Processors it may use, as `0-3,7`.
-    pub cpuset: Option<String>,
 }
 
 /// Where the standard streams go.

@@ -158,24 +158,29 @@ struct Container {
 
 impl Container {
     fn start(spec: &ProcessSpec, streams: Streams, pooled: bool) -> Result<Container, SetUpError> {
-        let group = match &spec.cgroup {
-            Some(limits) => {
-                let name = format!("kiln-{}", std::process::id());
-                Some(Group::create(limits, &name)?)
-            }
-            None => None,
-        };
+        let group = spec.cgroup.as_ref().map(Group::create).transpose()?;
+        let joins = group.as_ref().is_some_and(Group::has_to_be_joined);
         let (channel, inner) =
             UnixStream::pair().during(|| "open a channel to the container".to_owned())?;
         let wanted = Surroundings::of(spec);
-        let into = group.as_ref().map(|group| group.directory().as_fd());
-        let cloned = sys::process::clone_process(namespaces(wanted), into)
+        let namespaces = Namespaces {
+            // What it shows begins at the group that a process is in when it is made.
+            cgroup: !joins,
+            ..namespaces(wanted)
+        };
+        let into = group.as_ref().and_then(Group::to_start_in).map(AsFd::as_fd);
+        let cloned = sys::process::clone_process(namespaces, into)
             .during(|| "create the container's namespaces".to_owned())?;
         match cloned {
             Cloned::Child => {
                 drop(channel);
+                let joined = match &group {
+                    Some(group) if joins => join(group),
+                    _ => Ok(()),
+                };
                 std::mem::forget(group);
-                enter(spec, container::prepare(wanted, pooled), inner, streams)
+                let ground = joined.and_then(|()| container::prepare(wanted, pooled));
+                enter(spec, ground, inner, streams)
             }
             Cloned::Parent { pid, pidfd } => Ok(Container {
                 channel,
@@ -185,6 +190,18 @@ impl Container {
             }),
         }
     }
+}
+
+/// Moves this process into groups, from which on its view of them begins.
+fn join(group: &Group) -> Result<(), SetUpError> {
+    let view = Namespaces {
+        cgroup: true,
+        ..Namespaces::default()
+    };
+    group
+        .join()
+        .and_then(|()| sys::process::unshare(view, false))
+        .during(|| "join the container's control groups".to_owned())
 }
 
 /// A container that was started, and everything that must be undone after it.
@@ -227,7 +244,7 @@ impl Supervisor {
             wire::send(&self.control, &Report::Started { shortcuts }, &descriptors).ok();
         }
         let exit = self.wait()?;
-        let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
+        let out_of_memory = self.group.as_ref().and_then(Group::shortage);
         drop(self.connection.take());
         drop(self.group.take());
         self.clean_up(&spec.root);

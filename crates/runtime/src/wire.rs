@@ -5,9 +5,10 @@
 //! that the other end died in the middle of it.
 
 use crate::capability::CapabilitySet;
+use crate::cgroup::{Cgroup, Node, Setting, Version};
 use crate::network::Connector;
 use crate::spec::{
-    Cgroup, Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit, Security, User,
+    Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit, Security, User,
     WindowSize,
 };
 use std::ffi::OsString;
@@ -270,17 +271,23 @@ wire_struct!(Rlimit {
     soft,
     hard
 });
-wire_struct!(Cgroup {
+wire_struct!(Cgroup { nodes, memory });
+wire_struct!(Node {
+    version,
     parent,
-    memory,
-    swap,
-    pids,
-    cpu_quota,
-    cpu_weight,
-    cpuset
+    settings
+});
+wire_struct!(Setting {
+    file,
+    value,
+    optional
 });
 wire_struct!(WindowSize { rows, columns });
 
+wire_enum!(Version {
+    0 => One {},
+    1 => Two {},
+});
 wire_enum!(RootMount {
     0 => Overlay { lowers: lowers, upper: upper, work: work, userxattr: userxattr },
     1 => ReadOnly { lowers: lowers, userxattr: userxattr },
@@ -385,8 +392,16 @@ mod tests {
             columns: 80,
         });
         spec.cgroup = Some(Cgroup {
-            pids: Some(7),
-            ..Cgroup::default()
+            nodes: vec![Node {
+                version: Version::Two,
+                parent: "/sys/fs/cgroup".into(),
+                settings: vec![Setting {
+                    file: "pids.max".into(),
+                    value: "7".into(),
+                    optional: false,
+                }],
+            }],
+            memory: Some(1),
         });
         spec
     }

@@ -14,7 +14,7 @@ use engine::request::{
 };
 use oci::{Platform, Reference};
 
-use super::{ProgressMode, annotations, git, mounts, outputs, values::parse_size};
+use super::{LimitArgs, ProgressMode, annotations, git, mounts, outputs, values::parse_size};
 
 /// What the process was given beside its arguments; read once, in `main`.
 pub(crate) struct Environment {
@@ -114,9 +114,8 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in RUN [default: 64m]
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(crate) shm_size: Option<u64>,
-    /// Control group that RUN's are made in
-    #[arg(long, value_name = "PATH")]
-    pub(crate) cgroup_parent: Option<String>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Cache to read: a reference, or type=registry,ref=…, or type=local,src=DIR
     #[arg(long, value_name = "SPEC")]
     pub(crate) cache_from: Vec<String>,
@@ -239,7 +238,8 @@ impl BuildArgs {
             add_hosts: each("--add-host", &self.add_host, mounts::host)?,
             ulimits: each("--ulimit", &self.ulimit, mounts::ulimit)?,
             shm_size: self.shm_size,
-            cgroup_parent: self.cgroup_parent.clone(),
+            cgroup_parent: self.limits.cgroup_parent.clone(),
+            resources: self.limits.resources()?,
             cache_from: each("--cache-from", &self.cache_from, outputs::cache_import)?,
             cache_to: each("--cache-to", &self.cache_to, outputs::cache_export)?,
             jobs: self.jobs,

@@ -75,7 +75,7 @@ pub(crate) enum SystemGroup {
 #[derive(Subcommand)]
 pub(crate) enum ContainerGroup {
     /// kiln run
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 }
 
 impl Group {

@@ -7,6 +7,7 @@ mod build;
 mod filter;
 mod git;
 mod groups;
+mod limits;
 mod mounts;
 mod outputs;
 mod values;
@@ -23,6 +24,8 @@ use groups::Group;
 
 pub(crate) use build::{BuildArgs, Environment, parse_platform};
 use filter::UsageFilter;
+pub(crate) use limits::{LimitArgs, RunLimitArgs};
+pub(crate) use mounts::ulimit;
 pub(crate) use values::{parse_duration, parse_size};
 
 /// A Dockerfile compiler: reproducible OCI images without a daemon.
@@ -69,7 +72,7 @@ pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
     /// Run a command in a new container, in the foreground
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Download an image from a registry
     Pull(PullArgs),
     /// Upload an image to a registry
@@ -174,6 +177,16 @@ pub(crate) struct RunArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) own_limits: RunLimitArgs,
+    /// Limit of the command's processes: NAME=SOFT[:HARD]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) shm_size: Option<u64>,
     /// When to ask the registry for the image
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub(crate) pull: PullPolicy,

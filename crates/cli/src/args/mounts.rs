@@ -101,7 +101,7 @@ pub(super) fn host(text: &str) -> Result<(String, String)> {
 }
 
 /// `--ulimit NAME=SOFT[:HARD]`, -1 being unlimited.
-pub(super) fn ulimit(text: &str) -> Result<(String, u64, u64)> {
+pub(crate) fn ulimit(text: &str) -> Result<(String, u64, u64)> {
     let (name, limits) = text.split_once('=').context("must be NAME=SOFT[:HARD]")?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let parse = |text: &str| match text {

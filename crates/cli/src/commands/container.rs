@@ -9,7 +9,8 @@ use engine::{RunRequest, Signals};
 use oci::Reference;
 
 use super::{ENVIRONMENT, Session, images};
-use crate::args::{PullPolicy, RunArgs, RunNetworkArg, parse_platform};
+use crate::args::{PullPolicy, RunArgs, RunNetworkArg, parse_platform, ulimit};
+use crate::failure;
 
 /// Runs a container in the foreground and ends as its command did.
 pub(crate) fn run(session: &Session, args: RunArgs) -> Result<ExitCode> {
@@ -27,7 +28,16 @@ pub(crate) fn run(session: &Session, args: RunArgs) -> Result<ExitCode> {
             engine.pull(&reference, platform.as_ref(), events)
         })?;
     }
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let request = RunRequest {
+        resources: args.own_limits.resources(&args.limits, processors)?,
+        cgroup_parent: args.limits.cgroup_parent.clone(),
+        ulimits: args
+            .ulimit
+            .iter()
+            .map(|text| ulimit(text).with_context(|| format!("--ulimit {text}")))
+            .collect::<Result<_>>()?,
+        shm_size: args.shm_size,
         env: environment(&args)?,
         volumes: args
             .volume
@@ -48,8 +58,11 @@ pub(crate) fn run(session: &Session, args: RunArgs) -> Result<ExitCode> {
             RunNetworkArg::None => RunNetwork::None,
         },
     };
-    let code = engine.run(&request, &signals)?;
-    Ok(ExitCode::from(code))
+    let ended = engine.run(&request, &signals)?;
+    if let Some(shortage) = &ended.out_of_memory {
+        eprintln!("warning: out of memory: {}", failure::shortage(shortage));
+    }
+    Ok(ExitCode::from(ended.code))
 }
 
 fn environment(args: &RunArgs) -> Result<Vec<(String, String)>> {

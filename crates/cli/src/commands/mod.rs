@@ -24,7 +24,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let session = Session { global: cli.global };
     match cli.command {
         Command::Build(args) => build::build(&session, &args),
-        Command::Run(args) => container::run(&session, args),
+        Command::Run(args) => container::run(&session, *args),
         Command::Pull(args) => images::pull(&session, &args),
         Command::Push(args) => images::push(&session, &args),
         Command::Load(args) => images::load(&session, args),

@@ -28,6 +28,7 @@ mod images;
 mod input;
 mod keys;
 mod language;
+mod limits;
 mod login;
 mod messages;
 mod mounts;

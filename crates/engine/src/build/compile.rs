@@ -15,6 +15,7 @@ use super::files::{self, Found};
 use super::twice;
 use crate::diagnose::Report;
 use crate::error::BuildError;
+use crate::process;
 use crate::request::{BuildRequest, Call, DockerfileSource, NoCache, RunNetwork};
 use crate::resolve::Resolver;
 
@@ -242,18 +243,8 @@ fn lower_request(source: &Source, request: &BuildRequest, contexts: &Contexts) -
 }
 
 fn limits(request: &BuildRequest) -> graph::Limits {
-    let mut ulimits: Vec<graph::Ulimit> = request
-        .ulimits
-        .iter()
-        .map(|(name, soft, hard)| graph::Ulimit {
-            name: name.clone(),
-            soft: *soft,
-            hard: *hard,
-        })
-        .collect();
-    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
     graph::Limits {
-        ulimits,
+        ulimits: process::ulimits(&request.ulimits),
         shm_size: request.shm_size,
         cgroup_parent: request.cgroup_parent.clone(),
     }

@@ -17,8 +17,10 @@ mod unmatched;
 
 use std::thread::Scope;
 
+use graph::Op;
 use layer::Times;
 use oci::{Descriptor, Digest, Reference, Timestamp};
+use runtime::Groups;
 use solver::VertexIndex;
 use store::LayerId;
 
@@ -36,7 +38,7 @@ use crate::layers::Layers;
 use crate::remote_cache::{ExportParts, Exports, RemoteCaches};
 use crate::request::{BuildRequest, Call, Timestamp as TimePolicy};
 use crate::resolve::Resolver;
-use crate::{Engine, answers};
+use crate::{Engine, answers, process};
 pub(crate) use compile::{Compiled, inside};
 use session::SessionParts;
 
@@ -101,6 +103,7 @@ impl Engine {
             compiled: &compiled,
             resolver: &resolver,
             prepared: &prepared,
+            groups: groups(&request, &compiled)?,
         };
         let fetcher = Fetcher {
             net: self.net.clone(),
@@ -140,6 +143,18 @@ impl Engine {
     }
 }
 
+/// Control groups for the processes of a graph, if any is asked for.
+fn groups(request: &BuildRequest, compiled: &Compiled) -> Result<Option<Groups>, BuildError> {
+    let vertices = compiled.definition.vertices();
+    let runs = vertices
+        .iter()
+        .any(|vertex| matches!(vertex.op, Op::Exec(_)));
+    match runs {
+        true => process::groups(&request.resources, request.cgroup_parent.as_deref()),
+        false => Ok(None),
+    }
+}
+
 /// What is there beside the steps.
 #[derive(Clone, Copy)]
 struct Beside<'x> {
@@ -154,6 +169,7 @@ struct Build<'b> {
     compiled: &'b Compiled,
     resolver: &'b Resolver<'b>,
     prepared: &'b prepare::Prepared,
+    groups: Option<Groups>,
 }
 
 impl<'b> Build<'b> {
@@ -253,6 +269,7 @@ impl<'b> Build<'b> {
             times: self.times()?,
             room: &self.engine.room,
             no_containers: self.engine.no_containers(),
+            cgroup: self.groups.as_ref().map(Groups::cgroup),
             remote: beside.imports,
             exports: beside.exports,
             ahead: beside.ahead,

@@ -8,7 +8,7 @@ use graph::{Definition, InputKey, Op, Source, Vertex, VertexDigest};
 use layer::checksum::{Checksum, Inputs};
 use layer::select::{Origin, Selection};
 use layer::{Time, Times, View};
-use runtime::Helper;
+use runtime::{Cgroup, Helper};
 use solver::{
     CacheKey, CacheUse, How, KeyHasher, KeyParts, Plan, PlanInput, PlanVertex, VertexIndex,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Session<'e> {
     pub(crate) room: &'e Arc<Room>,
     /// What would have to be granted so that containers can be started; `None` where they can.
     pub(crate) no_containers: Option<&'e str>,
+    /// Control groups that steps run in.
+    pub(crate) cgroup: Option<&'e Cgroup>,
     /// How many steps run at once.
     pub(crate) jobs: usize,
     /// When the build began.
@@ -91,6 +93,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) remote: &'e RemoteCaches<'e>,
     pub(crate) room: &'e Arc<Room>,
     pub(crate) no_containers: Option<&'e str>,
+    pub(crate) cgroup: Option<&'e Cgroup>,
     pub(crate) exports: Option<&'e Exports<'e>>,
     pub(crate) ahead: Option<&'e Ahead<'e>>,
     /// The vertices that are images.
@@ -117,6 +120,7 @@ impl<'e> Session<'e> {
             remote,
             room,
             no_containers,
+            cgroup,
             exports,
             ahead,
             targets,
@@ -143,6 +147,7 @@ impl<'e> Session<'e> {
             cancel,
             room,
             no_containers,
+            cgroup,
             jobs,
             now: step::file::now(),
             project,

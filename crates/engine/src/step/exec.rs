@@ -129,6 +129,7 @@ impl Run<'_, '_> {
             graph::Security::Insecure => Security::insecure(),
         };
         spec.rlimits = process::rlimits(&exec.limits.ulimits)?;
+        spec.cgroup = self.session.cgroup.cloned();
         spec.shm_size = exec.limits.shm_size.unwrap_or(runtime::DEFAULT_SHM_SIZE);
         spec.io = Io::Captured;
         spec.mounts = process::generated_files(&exec.hostname, &exec.extra_hosts, &network);
@@ -363,7 +364,8 @@ impl Run<'_, '_> {
             source,
         };
         let process = runtime::spawn(session.helper, spec).map_err(|error| failed(error.into()))?;
-        if session.expects_runs() {
+        // A container that waits is in no control group.
+        if session.expects_runs() && session.cgroup.is_none() {
             session.helper.prepare_next();
         }
         let handle = process.handle();
@@ -410,6 +412,7 @@ impl Run<'_, '_> {
                 command,
                 signal: process::signal_name(number),
                 number,
+                out_of_memory: outcome.out_of_memory,
             }),
         }
     }

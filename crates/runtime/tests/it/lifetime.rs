@@ -173,31 +173,3 @@ fn many_at_once_from_many_threads() {
         }
     });
 }
-
-#[test]
-fn a_control_group_is_made_and_removed() {
-    let base = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .into_iter()
-        .find(|path| std::path::Path::new(path).join("cgroup.procs").exists());
-    let Some(base) = base else {
-        assert!(
-            std::env::var_os("KILN_REQUIRE").is_none(),
-            "no version 2 control groups"
-        );
-        return;
-    };
-    let parent = std::path::Path::new(base).join(format!("kiln-test-{}", std::process::id()));
-    std::fs::create_dir(&parent).unwrap();
-    let Some(fixture) = Fixture::new() else {
-        return;
-    };
-    let mut spec = fixture.spec("grep ^0: /proc/self/cgroup");
-    spec.cgroup = Some(runtime::Cgroup {
-        parent: parent.clone(),
-        ..Default::default()
-    });
-    let ran = run(&spec);
-    // Fails when the group is still there below it.
-    std::fs::remove_dir(&parent).unwrap();
-    assert_eq!(ran.stdout, "0::/\n");
-}

@@ -7,6 +7,7 @@
 
 mod errors;
 mod lifetime;
+mod limits;
 mod mounts;
 mod network;
 mod prepared;

@@ -9,10 +9,10 @@ use sys::mount::{Lower, RootMount};
 use tempfile::TempDir;
 
 /// Programs that the tests' scripts use.
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 25] = [
     "sh", "cat", "chmod", "chown", "env", "false", "grep", "head", "hostname", "id", "ip", "ls",
-    "mkdir", "mount", "pwd", "rm", "sleep", "stat", "stty", "touch", "true", "tty", "unshare",
-    "wc",
+    "mkdir", "mount", "pwd", "rm", "sleep", "stat", "stty", "test", "touch", "true", "tty",
+    "unshare", "wc",
 ];
 
 pub(crate) struct Fixture {
