@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use graph::GitSource;
 
+use crate::credentials;
+
 /// Why a repository could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
@@ -45,11 +47,15 @@ pub(crate) enum GitError {
     },
 }
 
+/// The variable that git finds its header in.
+const AUTHORIZATION: &str = "KILN_GIT_AUTHORIZATION";
+
 /// How to authenticate.
 #[derive(Clone, Default)]
 pub(crate) struct Access {
-    /// Value of an `Authorization` header.
-    pub(crate) header: Option<String>,
+    /// Value of an `Authorization` header for the host of the repository, and for no other: a
+    /// submodule may lie anywhere.
+    pub(crate) authorization: Option<String>,
     /// Socket of an ssh agent.
     pub(crate) ssh_agent: Option<std::path::PathBuf>,
 }
@@ -180,10 +186,12 @@ fn run(
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
         command.env_remove(name);
     }
-    if let Some(header) = &access.header {
-        command.env("GIT_CONFIG_COUNT", "1");
-        command.env("GIT_CONFIG_KEY_0", "http.extraHeader");
-        command.env("GIT_CONFIG_VALUE_0", format!("Authorization: {header}"));
+    if let (Some(value), Some(server)) = (&access.authorization, server(&source.remote)) {
+        // In the environment, since others of this machine see command lines.
+        command.arg(format!(
+            "--config-env=http.{server}.extraHeader={AUTHORIZATION}"
+        ));
+        command.env(AUTHORIZATION, format!("Authorization: {value}"));
     }
     if let Some(socket) = &access.ssh_agent {
         command.env("SSH_AUTH_SOCK", socket);
@@ -249,6 +257,14 @@ pub(crate) fn redacted(url: &str) -> String {
         }
         None => url.to_string(),
     }
+}
+
+/// The URL of the server that has a repository, if it is spoken to over HTTP.
+fn server(remote: &str) -> Option<String> {
+    let (scheme, _) = remote.split_once("://")?;
+    let is_http = matches!(scheme, "http" | "https");
+    let authority = credentials::authority(remote).filter(|_| is_http)?;
+    Some(format!("{scheme}://{authority}/"))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod cancel;
 mod compare;
 mod compressor;
 mod container;
+mod credentials;
 pub mod diagnose;
 mod error;
 pub mod event;

@@ -15,6 +15,7 @@ mod contexts;
 mod copy;
 mod copy_rules;
 mod crash;
+mod credentials;
 mod diff;
 mod doctor;
 mod du;

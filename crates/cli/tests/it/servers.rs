@@ -2,7 +2,7 @@
 //! protocol.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +13,17 @@ use std::time::{Duration, Instant};
 pub(crate) const CHANGED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 type Files = Arc<Mutex<HashMap<String, Page>>>;
+
+/// What was sent as `Authorization`, request by request; nothing where there was none.
+type Authorizations = Arc<Mutex<Vec<Option<String>>>>;
+
+/// The value of a header, of which the name may be written in any case.
+fn header(headers: &[String], name: &str) -> Option<String> {
+    headers.iter().find_map(|header| {
+        let (found, value) = header.split_once(": ")?;
+        found.eq_ignore_ascii_case(name).then(|| value.to_string())
+    })
+}
 
 /// What a [`Web`] has at a path.
 #[derive(Clone)]
@@ -45,12 +56,7 @@ impl Page {
 
     /// Whether whoever sends these headers has this page; the tag decides where there is one.
     fn is_known(&self, headers: &[String]) -> bool {
-        let sent = |name: &str| {
-            headers.iter().find_map(|header| {
-                let (found, value) = header.split_once(": ")?;
-                found.eq_ignore_ascii_case(name).then(|| value.to_string())
-            })
-        };
+        let sent = |name: &str| header(headers, name);
         match (self.tag(), self.modified) {
             (Some(tag), _) => sent("if-none-match") == Some(tag),
             (None, Some(modified)) => sent("if-modified-since").as_deref() == Some(modified),
@@ -83,6 +89,7 @@ pub(crate) struct Web {
     pub(crate) address: String,
     files: Files,
     log: Arc<Mutex<Vec<String>>>,
+    authorizations: Authorizations,
 }
 
 impl Web {
@@ -90,10 +97,11 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         let (files, log) = (Files::default(), Arc::new(Mutex::new(Vec::new())));
-        let (served, logged) = (files.clone(), log.clone());
+        let authorizations = Authorizations::default();
+        let (served, logged, noted) = (files.clone(), log.clone(), authorizations.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if let Some(line) = answer(&stream, &served) {
+                if let Some(line) = answer(&stream, &served, &noted) {
                     logged.lock().unwrap().push(line);
                 }
             }
@@ -102,6 +110,7 @@ impl Web {
             address,
             files,
             log,
+            authorizations,
         }
     }
 
@@ -117,19 +126,34 @@ impl Web {
         format!("http://{}{path}", self.address)
     }
 
+    /// What was sent as `Authorization` since the last call.
+    pub(crate) fn take_authorizations(&self) -> Vec<Option<String>> {
+        std::mem::take(&mut self.authorizations.lock().unwrap())
+    }
+
     /// Status and path of every answer since the last call.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 }
 
-fn answer(mut stream: &TcpStream, files: &Files) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let path = lines.next()?.ok()?.split(' ').nth(1)?.to_string();
-    let headers: Vec<String> = lines
+/// Method and target of a request, and its headers.
+fn request(reader: &mut impl BufRead) -> Option<(String, String, Vec<String>)> {
+    let mut lines = reader.lines();
+    let first = lines.next()?.ok()?;
+    let mut words = first.split(' ').map(String::from);
+    let headers = lines
         .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-        .collect();
+        .take_while(|line| !line.is_empty());
+    Some((words.next()?, words.next()?, headers.collect()))
+}
+
+fn answer(mut stream: &TcpStream, files: &Files, noted: &Authorizations) -> Option<String> {
+    let (_, path, headers) = request(&mut BufReader::new(stream))?;
+    noted
+        .lock()
+        .unwrap()
+        .push(header(&headers, "authorization"));
     let page = files.lock().unwrap().get(&path).cloned();
     let (status, more, body) = match &page {
         None => ("404 Not Found", String::new(), &[][..]),
@@ -198,4 +222,79 @@ impl Drop for GitServer {
         drop(Command::new("kill").args(["--", &group]).status());
         drop(self.process.wait());
     }
+}
+
+/// Repositories of a directory over http, as `git http-backend` gives them. The thread ends with
+/// the test's process.
+pub(crate) struct GitWeb {
+    pub(crate) address: String,
+    authorizations: Authorizations,
+}
+
+impl GitWeb {
+    pub(crate) fn start(base: &Path) -> GitWeb {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let authorizations = Authorizations::default();
+        let (base, noted) = (base.to_owned(), authorizations.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                serve_git(&stream, &base, &noted);
+            }
+        });
+        GitWeb {
+            address,
+            authorizations,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What was sent as `Authorization` since the last call.
+    pub(crate) fn take_authorizations(&self) -> Vec<Option<String>> {
+        std::mem::take(&mut self.authorizations.lock().unwrap())
+    }
+}
+
+fn serve_git(mut stream: &TcpStream, base: &Path, noted: &Authorizations) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let (method, target, headers) = request(&mut reader)?;
+    noted
+        .lock()
+        .unwrap()
+        .push(header(&headers, "authorization"));
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let sent = |name: &str| header(&headers, name).unwrap_or_default();
+    let mut backend = Command::new("git")
+        .arg("http-backend")
+        .env("GIT_PROJECT_ROOT", base)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REQUEST_METHOD", method)
+        .env("PATH_INFO", path)
+        .env("QUERY_STRING", query)
+        .env("CONTENT_TYPE", sent("content-type"))
+        .env("CONTENT_LENGTH", sent("content-length"))
+        .env("HTTP_CONTENT_ENCODING", sent("content-encoding"))
+        .env("GIT_PROTOCOL", sent("git-protocol"))
+        .env("GIT_CONFIG_COUNT", "1")
+        .env("GIT_CONFIG_KEY_0", "safe.directory")
+        .env("GIT_CONFIG_VALUE_0", "*")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("git is installed");
+    let length = sent("content-length").parse().unwrap_or(0);
+    let mut body = reader.take(length);
+    if let Some(mut stdin) = backend.stdin.take() {
+        // Whoever asks hears of it when it did not arrive.
+        drop(std::io::copy(&mut body, &mut stdin));
+    }
+    let answer = backend.wait_with_output().ok()?.stdout;
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n")
+        .ok()?;
+    stream.write_all(&answer).ok()
 }

@@ -11,9 +11,10 @@ use layer::{Content, Root, StatIndex};
 use super::compile::{self, Source};
 use super::context::{ContextTree, Contexts, find_ignore};
 use super::files;
+use crate::credentials;
 use crate::error::BuildError;
 use crate::git_head;
-use crate::git_remote::{self, Access};
+use crate::git_remote;
 use crate::net::Validators;
 use crate::request::{BuildRequest, Context, DockerfileSource, NamedContext};
 use crate::{Engine, git_time};
@@ -54,9 +55,11 @@ struct Main {
 pub(crate) fn prepare(engine: &Engine, request: &BuildRequest) -> Result<Prepared, BuildError> {
     let main = main_context(engine, request)?;
     let inline = match (&request.dockerfile, main.dockerfile) {
-        (DockerfileSource::Path(path), _) if is_http(path) => {
-            Some(download_dockerfile(engine, &path.to_string_lossy())?)
-        }
+        (DockerfileSource::Path(path), _) if is_http(path) => Some(download_dockerfile(
+            engine,
+            request,
+            &path.to_string_lossy(),
+        )?),
         (_, bytes) => bytes,
     };
     let source = match inline {
@@ -83,7 +86,7 @@ pub(crate) fn prepare(engine: &Engine, request: &BuildRequest) -> Result<Prepare
         ));
     }
     for (name, context) in &request.named_contexts {
-        named_context(engine, &mut contexts, name, context)?;
+        named_context(engine, request, &mut contexts, name, context)?;
     }
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let project = source
@@ -134,7 +137,7 @@ fn main_context(engine: &Engine, request: &BuildRequest) -> Result<Main, BuildEr
             archive_or_dockerfile(engine, request, "standard input", &mut &**file)
         }
         Context::Http(url) => {
-            let mut file = download(engine, url)?;
+            let mut file = download(engine, request, url)?;
             archive_or_dockerfile(engine, request, url, &mut file)
         }
     }
@@ -150,10 +153,7 @@ fn context_error(context: &str) -> impl Fn(Box<dyn std::error::Error + Send + Sy
 fn git(engine: &Engine, request: &BuildRequest, url: &str) -> Result<PathBuf, BuildError> {
     let failed = context_error(url);
     let source = frontend::git_source(url).map_err(|error| failed(error.into()))?;
-    let access = Access {
-        header: None,
-        ssh_agent: request.ssh.get("default").cloned(),
-    };
+    let access = credentials::of_repository(request, &source.remote);
     let directory = engine
         .store
         .scratch()
@@ -170,12 +170,16 @@ fn is_http(path: &Path) -> bool {
 }
 
 /// Reads what is at a URL as a Dockerfile.
-fn download_dockerfile(engine: &Engine, url: &str) -> Result<Vec<u8>, BuildError> {
-    files::read_stream(download(engine, url)?, &git_remote::redacted(url))
+fn download_dockerfile(
+    engine: &Engine,
+    request: &BuildRequest,
+    url: &str,
+) -> Result<Vec<u8>, BuildError> {
+    files::read_stream(download(engine, request, url)?, &git_remote::redacted(url))
 }
 
 /// Downloads a context into a file without a name.
-fn download(engine: &Engine, url: &str) -> Result<File, BuildError> {
+fn download(engine: &Engine, request: &BuildRequest, url: &str) -> Result<File, BuildError> {
     let failed = context_error(url);
     let path = engine
         .store
@@ -188,11 +192,11 @@ fn download(engine: &Engine, url: &str) -> Result<File, BuildError> {
         .create_new(true)
         .open(path)
         .map_err(|error| failed(error.into()))?;
+    let authorization = credentials::of_download(request, url);
+    let mut keep = |piece: &[u8], _, _| std::io::Write::write_all(&mut file, piece);
     engine
         .net
-        .download(url, None, Validators::default(), &mut |piece, _, _| {
-            std::io::Write::write_all(&mut file, piece)
-        })
+        .download(url, authorization, Validators::default(), &mut keep)
         .map_err(|error| failed(error.into()))?;
     file.rewind().map_err(|error| failed(error.into()))?;
     Ok(file)
@@ -255,6 +259,7 @@ fn archive_or_dockerfile(
 
 fn named_context(
     engine: &Engine,
+    request: &BuildRequest,
     contexts: &mut Contexts,
     name: &str,
     context: &NamedContext,
@@ -283,7 +288,7 @@ fn named_context(
                 .insert(name.into(), frontend::Context::Git(source));
         }
         NamedContext::Http(url) => {
-            let mut file = download(engine, url)?;
+            let mut file = download(engine, request, url)?;
             let main = archive_or_dockerfile(engine, &BuildRequest::default(), url, &mut file)?;
             let root = main.root.ok_or_else(|| no_archive(name, url))?;
             let tree = ContextTree::open(&root, None, None)?;

@@ -10,9 +10,9 @@ use layer::select::{Naming, Origin, Selector, select};
 use solver::VertexIndex;
 
 use crate::build::{self, Handle, Session};
+use crate::credentials;
 use crate::error::StepError;
-use crate::git_remote::{self, Access};
-use crate::request::SecretSource;
+use crate::git_remote;
 
 /// The commit that a source means in this build: what was keyed is what is checked out.
 pub(crate) fn commit(
@@ -30,7 +30,8 @@ pub(crate) fn commit(
         return Ok(known.clone());
     }
     let remote = git_remote::redacted(&source.remote);
-    let commit = git_remote::resolve(source, &access(session, source))
+    let access = credentials::of_repository(session.request, &source.remote);
+    let commit = git_remote::resolve(source, &access)
         .map_err(StepError::failed(format!("resolve {remote}")))?;
     commits().insert(index, commit.clone());
     Ok(commit)
@@ -44,7 +45,7 @@ pub(crate) fn execute(
 ) -> Result<Handle, StepError> {
     let failed = || format!("check out {}", git_remote::redacted(&source.remote));
     let commit = commit(session, index, source)?;
-    let access = access(session, source);
+    let access = credentials::of_repository(session.request, &source.remote);
     let directory = session
         .store
         .scratch()
@@ -93,39 +94,4 @@ pub(crate) fn whole_directory(
     )
     .map_err(StepError::failed(failed()))?;
     session.layers.write(&[], &changes)
-}
-
-/// Credentials for a repository, from the secrets that BuildKit takes for it.
-fn access(session: &Session<'_>, source: &GitSource) -> Access {
-    let host = source
-        .remote
-        .split_once("://")
-        .map_or("", |(_, rest)| rest)
-        .split(['/', ':'])
-        .next()
-        .unwrap_or("");
-    let secret = |name: &str| {
-        let named = [format!("{name}.{host}"), name.to_string()];
-        named
-            .iter()
-            .find_map(|id| match session.request.secrets.get(id)? {
-                SecretSource::Value(value) => String::from_utf8(value.clone()).ok(),
-                SecretSource::File(path) => std::fs::read_to_string(path).ok(),
-            })
-    };
-    let token = || {
-        use base64::Engine as _;
-        let token = secret("GIT_AUTH_TOKEN")?;
-        let pair = format!("x-access-token:{}", token.trim());
-        Some(format!(
-            "basic {}",
-            base64::engine::general_purpose::STANDARD.encode(pair)
-        ))
-    };
-    Access {
-        header: secret("GIT_AUTH_HEADER")
-            .map(|header| header.trim().to_string())
-            .or_else(token),
-        ssh_agent: session.request.ssh.get("default").cloned(),
-    }
 }

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use solver::VertexIndex;
 
 use crate::build::{Handle, Session};
+use crate::credentials;
 use crate::error::StepError;
 use crate::event::EventKind;
 use crate::git_remote;
 use crate::net::{Download, Validators};
-use crate::request::SecretSource;
 
 /// What the store remembers of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +154,7 @@ fn bring(
     let step = session.digest(index);
     let download = session.resolver.net().download(
         &source.url,
-        authorization(session, &source.url),
+        credentials::of_download(session.request, &source.url),
         validators.unwrap_or_default(),
         &mut |piece, done, total| {
             session.events.send(EventKind::Transfer {
@@ -191,25 +191,6 @@ fn bring(
         .save_note(NOTE, &source.url, &seen)
         .map_err(StepError::failed(failed()))?;
     Ok(seen)
-}
-
-/// The `Authorization` header for a URL, from the secrets that BuildKit takes for its host.
-fn authorization(session: &Session<'_>, url: &str) -> Option<String> {
-    let host = url
-        .split_once("://")?
-        .1
-        .split(['/', '?', '#'])
-        .next()?
-        .rsplit('@')
-        .next()?;
-    let secret = |id: String| match session.request.secrets.get(&id)? {
-        SecretSource::Value(value) => String::from_utf8(value.clone()).ok(),
-        SecretSource::File(path) => std::fs::read_to_string(path).ok(),
-    };
-    let header = secret(format!("HTTP_AUTH_HEADER_{host}")).map(|header| header.trim().to_string());
-    header.or_else(|| {
-        secret(format!("HTTP_AUTH_TOKEN_{host}")).map(|token| format!("Bearer {}", token.trim()))
-    })
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
