@@ -97,6 +97,14 @@ fn the_same_files_in_other_layers() {
 }
 
 #[test]
+fn the_time_of_the_build_is_no_difference() {
+    // A layer of one image only, with a directory that a layer of both has too.
+    let (_, text) = compared("", "RUN touch /etc/new\n");
+    let (_, files) = text.split_once("files\n").expect(&text);
+    assert_eq!(files, "  /etc/new: only in the second\n");
+}
+
+#[test]
 fn answers_for_machines() {
     let (project, _) = compared(
         "RUN touch /here\n",

@@ -274,15 +274,12 @@ fn paired(a: &[String], b: &[String]) -> Vec<(Option<usize>, Option<usize>)> {
     pairs
 }
 
-/// What the layers that both images have come to. Nothing of it can differ, so it is read from
-/// wherever that is quickest.
+/// What the layers that both images have come to: the same in both, but what is put on top of it
+/// may be in one only.
 fn base(engine: &Engine, common: &[ImageLayer], events: &Events) -> Result<Merged, StepError> {
-    let layers = engine.new_layers(events);
-    let ids: Vec<_> = common.iter().map(|layer| layer.id).collect();
-    layers.ensure(&ids)?;
     let mut tree = Merged::default();
-    for id in ids {
-        tree.apply(layers.changes(id)?.into_iter().collect());
+    for layer in common {
+        tree.apply(entries(engine, layer, events)?);
     }
     Ok(tree)
 }
