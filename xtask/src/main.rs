@@ -49,10 +49,11 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["bench", rest @ ..] => bench::run(rest),
         ["demo"] => demo::run(),
-        ["docs"] => test::write_pages(),
+        ["docs"] => test::pages(true),
         ["reproducible", rest @ ..] => reproducible::run(rest),
         ["test", rest @ ..] => test::run(rest),
-        ["tidy"] => tidy::run(),
+        // `test` runs the tests that these are by itself.
+        ["tidy"] => tidy::run().and_then(|()| test::pages(false)),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

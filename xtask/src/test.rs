@@ -67,15 +67,21 @@ fn run_tests(arguments: &[&str]) -> Result<()> {
     run_with(command.env("KILN_REQUIRE", "1"))
 }
 
-/// Writes the pages of docs that tests compare with the code.
-pub(crate) fn write_pages() -> Result<()> {
+/// Compares the pages of docs that are made from the code with it, or writes them anew.
+///
+/// # Errors
+/// When one is old and `anew` is not asked for.
+pub(crate) fn pages(anew: bool) -> Result<()> {
     for tests in [
         &["--package", "cli", "--bin", "kiln", "reference::"],
         &["--package", "dockerfile", "--test", "it", "docs::"],
     ] {
         let mut command = Command::new("cargo");
         command.args(["test", "--quiet", "--locked"]).args(tests);
-        run_with(command.env("KILN_UPDATE", "1"))?;
+        if anew {
+            command.env("KILN_UPDATE", "1");
+        }
+        run_with(&mut command)?;
     }
     Ok(())
 }
