@@ -130,7 +130,10 @@ pub(crate) enum ProgressMode {
 }
 
 #[derive(Args)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "kiln run [OPTIONS] <IMAGE> [COMMAND]..."
+)]
 pub(crate) struct RunArgs {
     /// Print help (-h is the host name, as in docker)
     #[arg(long, action = clap::ArgAction::Help)]
@@ -193,11 +196,10 @@ pub(crate) struct RunArgs {
     /// Platform of the image [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Image to run
-    pub(crate) image: String,
-    /// Command and its arguments, in place of the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) command: Vec<String>,
+    /// Image to run; then a command and its arguments, in place of the image's CMD
+    // One list, since what follows the image is no option even if it looks like one.
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    pub(crate) image_and_command: Vec<String>,
 }
 
 /// `--network` of `kiln run`.
@@ -418,5 +420,37 @@ impl Filters {
     /// Whether something fits.
     pub(crate) fn fit(&self, row: &UsageRow, now: SystemTime) -> bool {
         self.filter.iter().all(|filter| filter.fits(row, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// What `kiln run` takes these arguments for: the user, and the image with its command.
+    #[track_caller]
+    fn check(arguments: &str, user: Option<&str>, image_and_command: &str) {
+        let words = ["kiln", "run"].into_iter().chain(arguments.split(' '));
+        let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else {
+            panic!("{arguments} is something else");
+        };
+        assert_eq!(run.user.as_deref(), user, "{arguments}");
+        assert_eq!(run.image_and_command.join(" "), image_and_command);
+    }
+
+    #[test]
+    fn what_follows_the_image_is_the_commands() {
+        check("--rm -u 5 i", Some("5"), "i");
+        check("i -c x -u 5 --help", None, "i -c x -u 5 --help");
+        check("-i -u 5 i sh -c x", Some("5"), "i sh -c x");
+        check("-- i -- x", None, "i -- x");
+        let refused = |arguments: &[&str]| Cli::try_parse_from(arguments).is_err();
+        assert!(refused(&["kiln", "run"]), "no image");
+        assert!(
+            refused(&["kiln", "run", "--nonsense", "i"]),
+            "no such option"
+        );
     }
 }

@@ -18,12 +18,12 @@ pub(crate) fn run(session: &Session, args: RunArgs) -> Result<ExitCode> {
     // Before the first thread, so that all of them leave signals alone.
     let signals = Signals::watch().context("cannot handle signals")?;
     let platform = args.platform.as_deref().map(parse_platform).transpose()?;
-    let missing = args.pull == PullPolicy::Missing && !engine.has_image(&args.image)?;
+    let (image, command) = args.image_and_command.split_first().context("no image")?;
+    let missing = args.pull == PullPolicy::Missing && !engine.has_image(image)?;
     if missing || args.pull == PullPolicy::Always {
-        let reference: Reference = args
-            .image
+        let reference: Reference = image
             .parse()
-            .with_context(|| format!("{} is no image reference", args.image))?;
+            .with_context(|| format!("{image} is no image reference"))?;
         images::with_progress(true, |events| {
             engine.pull(&reference, platform.as_ref(), events)
         })?;
@@ -44,8 +44,8 @@ pub(crate) fn run(session: &Session, args: RunArgs) -> Result<ExitCode> {
             .iter()
             .map(|text| volume(text).with_context(|| format!("--volume {text}")))
             .collect::<Result<_>>()?,
-        image: args.image,
-        command: args.command,
+        image: image.clone(),
+        command: command.to_vec(),
         entrypoint: args.entrypoint,
         workdir: args.workdir,
         user: args.user,
