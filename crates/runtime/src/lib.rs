@@ -18,6 +18,7 @@
 
 mod capability;
 mod cgroup;
+mod clock;
 mod container;
 mod exec_error;
 mod helper;

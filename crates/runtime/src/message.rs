@@ -23,6 +23,8 @@ pub(crate) enum Report {
     Started {
         /// What did not have to be made for it.
         shortcuts: Shortcuts,
+        /// The errno for which its clock is the machine's although it is to have another one.
+        clock_refused: Option<i32>,
     },
     /// It does not, and never will.
     Failed { failure: Failure },
@@ -38,6 +40,9 @@ pub(crate) enum Notice {
         stubs: Vec<Stub>,
         directories: Vec<Touched>,
     },
+    /// The process and all that it starts are to be followed, for another clock. It waits for one
+    /// byte: whether they are.
+    Follow,
     /// The network namespace wants a connection; the process waits for one byte.
     Connect,
     /// The terminal's controlling end comes with this.
@@ -73,7 +78,7 @@ wire_enum!(Failure {
     1 => Exec { error: error },
 });
 wire_enum!(Report {
-    0 => Started { shortcuts: shortcuts },
+    0 => Started { shortcuts: shortcuts, clock_refused: clock_refused },
     1 => Failed { failure: failure },
     2 => Ended { outcome: outcome },
 });
@@ -82,6 +87,7 @@ wire_enum!(Notice {
     1 => Connect {},
     2 => Terminal {},
     3 => Failed { failure: failure },
+    4 => Follow {},
 });
 wire_struct!(Shortcuts {
     prepared,

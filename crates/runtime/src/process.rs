@@ -102,6 +102,7 @@ pub struct Process {
     output: Option<(PipeReader, PipeReader)>,
     terminal: Option<OwnedFd>,
     shortcuts: Shortcuts,
+    clock_refused: Option<i32>,
     /// Its end was reported.
     ended: bool,
 }
@@ -143,12 +144,17 @@ pub fn spawn(helper: &Helper, spec: &ProcessSpec) -> Result<Process, SpawnError>
         output,
         terminal: None,
         shortcuts: Shortcuts::default(),
+        clock_refused: None,
         ended: false,
     };
     wire::send(&process.control, spec, &[]).map_err(conversation)?;
     match process.next_report().map_err(conversation)? {
-        Report::Started { shortcuts } => {
+        Report::Started {
+            shortcuts,
+            clock_refused,
+        } => {
             process.shortcuts = shortcuts;
+            process.clock_refused = clock_refused;
             Ok(process)
         }
         Report::Failed { failure } => {
@@ -204,6 +210,12 @@ impl Process {
     /// What was there already when it started.
     pub fn shortcuts(&self) -> Shortcuts {
         self.shortcuts
+    }
+
+    /// Why its clock is the machine's although [`ProcessSpec::clock_ahead`] asks for another one;
+    /// `None` when it is as asked.
+    pub fn clock_refused(&self) -> Option<io::Error> {
+        self.clock_refused.map(io::Error::from_raw_os_error)
     }
 
     /// The controlling end of the terminal; `None` without one, or when it was taken before.

@@ -45,6 +45,11 @@ pub struct ProcessSpec {
     /// Run a minimal init as process 1 that forwards signals and reaps orphans. Otherwise the
     /// program itself is process 1.
     pub init: bool,
+    /// Seconds by which the clock on the wall is ahead of the machine's for this process and all
+    /// that it starts (0: not at all). They are followed with `ptrace(2)`, and see no vDSO; what
+    /// is theirs to find out by that, and times of files, are as they are.
+    /// [`crate::Process::clock_refused`] tells where the kernel does not let it be done.
+    pub clock_ahead: u32,
     /// Where its standard streams go.
     pub io: Io,
 }
@@ -71,6 +76,7 @@ impl ProcessSpec {
             shm_size: DEFAULT_SHM_SIZE,
             cgroup: None,
             init: false,
+            clock_ahead: 0,
             io: Io::Captured,
         }
     }

@@ -10,6 +10,7 @@
 //! containers with it.
 
 use crate::cgroup::Group;
+use crate::clock::Follower;
 use crate::container::{self, Ground, Role, Surroundings};
 use crate::message::{During, Failure, Notice, Report, SetUpError, Stub, Touched};
 use crate::network::Connection;
@@ -17,6 +18,7 @@ use crate::pool::Pool;
 use crate::process::{Outcome, Shortcuts};
 use crate::spec::{Network, ProcessSpec};
 use crate::wire;
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -212,6 +214,8 @@ struct Supervisor {
     pidfd: OwnedFd,
     group: Option<Group>,
     connection: Option<Connection>,
+    follower: Option<Follower>,
+    clock_refused: Option<i32>,
     terminal: Option<OwnedFd>,
     stubs: Vec<Stub>,
     touched: Vec<Touched>,
@@ -228,6 +232,8 @@ impl Supervisor {
             pidfd: container.pidfd,
             group: container.group,
             connection: None,
+            follower: None,
+            clock_refused: None,
             terminal: None,
             stubs: Vec::new(),
             touched: Vec::new(),
@@ -241,9 +247,16 @@ impl Supervisor {
             let terminal = self.terminal.take();
             let descriptors: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
             // A caller that has gone is noticed below.
-            wire::send(&self.control, &Report::Started { shortcuts }, &descriptors).ok();
+            let started = Report::Started {
+                shortcuts,
+                clock_refused: self.clock_refused,
+            };
+            wire::send(&self.control, &started, &descriptors).ok();
         }
         let exit = self.wait()?;
+        if let Some(follower) = self.follower.take() {
+            follower.wait()?;
+        }
         let out_of_memory = self.group.as_ref().and_then(Group::shortage);
         drop(self.connection.take());
         drop(self.group.take());
@@ -289,6 +302,14 @@ impl Supervisor {
                         return Some(error.into());
                     }
                 },
+                Ok(Some(Notice::Follow)) => {
+                    match Follower::start(self.pid, spec.clock_ahead) {
+                        Ok(follower) => self.follower = Some(follower),
+                        Err(error) => self.clock_refused = Some(error.raw_os_error().unwrap_or(0)),
+                    }
+                    let followed = u8::from(self.follower.is_some());
+                    (&self.channel).write_all(&[followed]).ok();
+                }
                 Ok(Some(Notice::Failed { failure })) => return Some(failure),
                 Ok(Some(Notice::Terminal)) => {}
                 // Closed by `exec`: it runs. Or cut short: its end will tell.
@@ -374,6 +395,10 @@ fn enter(
     mut channel: UnixStream,
     streams: Streams,
 ) -> ! {
+    let spec = &match spec.clock_ahead {
+        0 => Cow::Borrowed(spec),
+        _ => followed(spec, &mut channel),
+    };
     let role = match spec.init {
         true => container::split().during(|| "start the init process".to_owned()),
         false => Ok(Role::Program),
@@ -390,6 +415,21 @@ fn enter(
     // Without a listener there is nobody to tell.
     wire::send(&channel, &Notice::Failed { failure }, &[]).ok();
     sys::process::exit_now(125)
+}
+
+/// Asks to be followed. The spec as it can be kept to: with the machine's clock, if need be.
+fn followed<'s>(spec: &'s ProcessSpec, channel: &mut UnixStream) -> Cow<'s, ProcessSpec> {
+    let mut answer = [0];
+    // Without a listener the container ends in a moment anyhow.
+    wire::send(channel, &Notice::Follow, &[]).ok();
+    channel.read_exact(&mut answer).ok();
+    match answer {
+        [0] => Cow::Owned(ProcessSpec {
+            clock_ahead: 0,
+            ..spec.clone()
+        }),
+        _ => Cow::Borrowed(spec),
+    }
 }
 
 /// Returns why the program did not start.

@@ -254,6 +254,7 @@ wire_struct!(ProcessSpec {
     shm_size,
     cgroup,
     init,
+    clock_ahead,
     io,
 });
 wire_struct!(User { uid, gid, groups });
@@ -382,6 +383,7 @@ mod tests {
                 },
             },
         ];
+        spec.clock_ahead = 9;
         spec.rlimits.push(Rlimit {
             resource: Resource::Nofile,
             soft: 1,

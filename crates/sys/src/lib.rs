@@ -9,6 +9,7 @@
     reason = "the one crate that speaks to the kernel directly"
 )]
 
+pub mod clock;
 pub mod credential;
 pub mod fs;
 pub mod mount;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;
+pub mod trace;
 pub mod user_namespace;
 
 pub use rustix::io::Errno;

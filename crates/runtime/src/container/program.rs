@@ -2,7 +2,7 @@
 
 use crate::exec_error::{ExecError, explain};
 use crate::message::{During, Failure, SetUpError};
-use crate::seccomp::{Architecture, docker_default};
+use crate::seccomp::{Architecture, clock, docker_default};
 use crate::spec::{ProcessSpec, Resource};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
@@ -130,6 +130,10 @@ fn drop_privileges(spec: &ProcessSpec) -> Result<(), SetUpError> {
     let security = &spec.security;
     let keep = security.capabilities.bits();
     sys::credential::limit_capabilities(keep).during(|| "limit the capabilities".to_owned())?;
+    if let (true, Some(architecture)) = (spec.clock_ahead != 0, Architecture::native()) {
+        sys::seccomp::install(&clock::filter(architecture))
+            .during(|| "install the filter for another clock".to_owned())?;
+    }
     if let (true, Some(architecture)) = (security.seccomp, Architecture::native()) {
         let filter = docker_default(architecture, security.capabilities);
         sys::seccomp::install(&filter).during(|| "install the system call filter".to_owned())?;

@@ -75,23 +75,23 @@ fn push_gap(starts: &mut Vec<(u32, Verdict)>, from: u32, to: u32, blocks: &[(u32
     }
 }
 
-const LOAD: u16 = 0x20;
+pub(super) const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
-const JUMP_EQUAL: u16 = 0x15;
+pub(super) const JUMP_EQUAL: u16 = 0x15;
 const JUMP_AT_LEAST: u16 = 0x35;
-const AND: u16 = 0x54;
-const RETURN: u16 = 0x06;
+pub(super) const AND: u16 = 0x54;
+pub(super) const RETURN: u16 = 0x06;
 
 /// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENT_LOW: u32 = 16;
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCHITECTURE: u32 = 4;
+pub(super) const ARGUMENT_LOW: u32 = 16;
 const ARGUMENT_HIGH: u32 = 20;
 
-const ALLOW: u32 = 0x7fff_0000;
-const ERRNO: u32 = 0x0005_0000;
+pub(super) const ALLOW: u32 = 0x7fff_0000;
+pub(super) const ERRNO: u32 = 0x0005_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
-const EPERM: u32 = 1;
+pub(super) const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
 /// The namespaces that `clone(2)` can make: mount, cgroup, uts, ipc, user, pid, net.
@@ -103,7 +103,7 @@ const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const REFUSED_FAMILIES: [u32; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
 const LAST_SOCKET_FAMILY: u32 = 45;
 
-fn instruction(code: u16, operand: u32) -> Instruction {
+pub(super) fn instruction(code: u16, operand: u32) -> Instruction {
     Instruction {
         code,
         jump_true: 0,
@@ -112,7 +112,7 @@ fn instruction(code: u16, operand: u32) -> Instruction {
     }
 }
 
-fn branch(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
+pub(super) fn branch(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instruction {
     Instruction {
         code,
         jump_true,

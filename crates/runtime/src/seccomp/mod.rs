@@ -5,6 +5,7 @@
 //! `ENOSYS`, so that programs fall back to older calls instead of giving up.
 
 mod bpf;
+pub(crate) mod clock;
 mod profile;
 
 use crate::capability::CapabilitySet;

@@ -62,6 +62,25 @@ pub(super) fn filters(architecture: Architecture, capabilities: CapabilitySet) -
     }
 }
 
+/// The `AUDIT_ARCH_*` value of an architecture itself.
+pub(super) const fn audit(architecture: Architecture) -> u32 {
+    match architecture {
+        Architecture::X86_64 => AUDIT_X86_64,
+        Architecture::Aarch64 => AUDIT_AARCH64,
+    }
+}
+
+/// The number of a system call; `None` where the architecture itself has no such call.
+pub(super) fn number(architecture: Architecture, name: &str) -> Option<u32> {
+    let column = match architecture {
+        Architecture::X86_64 => Column::X86_64,
+        Architecture::Aarch64 => Column::Aarch64,
+    };
+    let mut lines = TABLE.lines();
+    let line = lines.find(|line| line.split(' ').next() == Some(name))?;
+    line.split(' ').nth(2 + column as usize)?.parse().ok()
+}
+
 /// The newest call below `bound`: calls are numbered in the order of their invention.
 fn newest(calls: &[(u32, Verdict)], bound: u32) -> u32 {
     let numbers = calls.iter().map(|&(number, _)| number);

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "how a test states what it relies on")]
 
+mod clock;
 mod errors;
 mod lifetime;
 mod limits;
