@@ -77,12 +77,14 @@ pub use runtime::Shortage;
 pub use settle::init_if_child;
 pub use terminal::Silenced;
 pub use usage::{PruneReport, PruneRequest, UsageRow};
+pub use verify::{SecondBuild, Unvaried, Verification};
 
 use mounting::Mounting;
 use net::Net;
+use verify::RunClock;
 
 /// What an engine is opened with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// The state directory.
     pub root: PathBuf,
@@ -98,6 +100,8 @@ pub struct EngineOptions {
     pub min_free: Option<u64>,
     /// Mount layers as directories even where EROFS could be mounted.
     pub directories: bool,
+    /// Seconds by which the clock on the wall of the processes in `RUN` is ahead of the machine's.
+    pub clock_ahead: u32,
     /// The caller removes the state directory before it ends: nobody waits for the disk, and no
     /// process goes on writing there after the last build.
     pub temporary: bool,
@@ -127,6 +131,9 @@ pub struct Engine {
     /// Asked for when first needed: the kernel takes a millisecond to say.
     erofs: OnceLock<sys::mount::ErofsSupport>,
     temporary: bool,
+    clock: RunClock,
+    /// When the commit of every context was made; found out where it is not known.
+    commit_time: OnceLock<Option<i64>>,
     /// The limits of the store.
     room: Arc<room::Room>,
 }
@@ -160,6 +167,11 @@ impl Engine {
             standing,
             erofs,
             temporary: options.temporary,
+            commit_time: OnceLock::new(),
+            clock: RunClock {
+                ahead: options.clock_ahead,
+                refused: OnceLock::new(),
+            },
         })
     }
 

@@ -70,7 +70,7 @@ pub fn enter() -> Result<Standing, EnterError> {
     }
     let plan = Plan::of_this_user();
     let who = match plan {
-        Plan::Identity { .. } => "root without CAP_SYS_ADMIN",
+        Plan::Direct { .. } => "root without CAP_SYS_ADMIN",
         Plan::Helpers { .. } => "ordinary user with subordinate ids",
         Plan::Single { .. } => "ordinary user without subordinate ids",
     };
@@ -83,6 +83,33 @@ pub fn enter() -> Result<Standing, EnterError> {
         rung,
         explanation: format!("{who}: containers run in a user namespace, {cost}"),
         missing,
+        userxattr: true,
+    })
+}
+
+/// Moves this process, which is root of the machine and has one thread, into a user and mount
+/// namespace whose ids from 0 on are `first` and following ones outside, `count` of them.
+///
+/// # Errors
+/// [`EnterError`]; the process is then in a namespace where it can do nothing, and should end.
+pub fn enter_mapped(first: u32, count: u32) -> Result<Standing, EnterError> {
+    let map = vec![IdMapping {
+        inside: 0,
+        outside: first,
+        count,
+    }];
+    let plan = Plan::Direct {
+        users: map.clone(),
+        groups: map,
+    };
+    map_from_outside(&plan)
+        .map_err(|error| map_error(&error))?
+        .map_err(|said| EnterError::Map { said })?;
+    sys::credential::set_user(0, 0, &[]).map_err(|source| EnterError::Become { source })?;
+    Ok(Standing {
+        rung: Rung::Mapped,
+        explanation: "root of a user namespace of other ids: layers are kept as directories".into(),
+        missing: None,
         userxattr: true,
     })
 }
@@ -187,8 +214,8 @@ enum Plan {
         users: Vec<IdMapping>,
         groups: Vec<IdMapping>,
     },
-    /// As outside: the process may set any id, but lacks the right to mount.
-    Identity {
+    /// By the process's own right to set any id.
+    Direct {
         users: Vec<IdMapping>,
         groups: Vec<IdMapping>,
     },
@@ -211,7 +238,7 @@ impl Plan {
                 };
                 map.into_iter().map(same).collect()
             };
-            return Plan::Identity {
+            return Plan::Direct {
                 users: identity(IdKind::User),
                 groups: identity(IdKind::Group),
             };
@@ -339,7 +366,7 @@ fn map_all(plan: &Plan, pid: i32) -> io::Result<()> {
             user_namespace::write_map_by_helper(IdKind::User, pid, users)?;
             user_namespace::write_map_by_helper(IdKind::Group, pid, groups)
         }
-        Plan::Identity { users, groups } => {
+        Plan::Direct { users, groups } => {
             user_namespace::write_map_of(pid, IdKind::User, users)?;
             user_namespace::write_map_of(pid, IdKind::Group, groups)
         }

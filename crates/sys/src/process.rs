@@ -14,29 +14,21 @@ pub use rustix::process::{fchdir, pidfd_open};
 pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};
 pub use rustix::process::{getrlimit, setrlimit, setsid, umask};
 pub use rustix::system::sethostname;
-pub use rustix::thread::CpuSet;
+use rustix::thread::CpuSet;
 
 /// Lets the calling thread, and those it starts from here on, use the first of its processors
-/// only. Returns those it could use before.
+/// only.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn one_processor() -> io::Result<CpuSet> {
+pub fn one_processor() -> io::Result<()> {
     let before = rustix::thread::sched_getaffinity(None)?;
     let mut one = CpuSet::new();
     if let Some(first) = (0..CpuSet::MAX_CPU).find(|&number| before.is_set(number)) {
         one.set(first);
         rustix::thread::sched_setaffinity(None, &one)?;
     }
-    Ok(before)
-}
-
-/// Lets the calling thread use these processors.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn use_processors(processors: &CpuSet) -> io::Result<()> {
-    Ok(rustix::thread::sched_setaffinity(None, processors)?)
+    Ok(())
 }
 
 /// Makes the calling thread, and those it starts from here on, yield to others: `increment` is
@@ -144,6 +136,38 @@ pub fn clone_process(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> 
         }),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Copies this process through the C library, which then knows the copy: unlike that of
+/// [`clone_process`], it may start threads and go on for long.
+///
+/// # Errors
+/// `EBUSY` when this process has more than one thread; the errno of `fork(2)` or `pidfd_open(2)`
+/// otherwise.
+pub fn fork() -> io::Result<Cloned> {
+    require_single_thread()?;
+    // SAFETY: this process has a single thread (checked above, and nobody else could start one),
+    // so no lock is held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        0 => Ok(Cloned::Child),
+        -1 => Err(io::Error::last_os_error()),
+        pid => {
+            let process = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+            let pidfd = pidfd_open(process, rustix::process::PidfdFlags::empty())?;
+            Ok(Cloned::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// Sets a variable of this process's environment.
+///
+/// # Errors
+/// `EBUSY` when this process has more than one thread.
+pub fn set_variable(name: &str, value: &str) -> io::Result<()> {
+    require_single_thread()?;
+    // SAFETY: there is no other thread that could read the environment meanwhile.
+    unsafe { std::env::set_var(name, value) };
+    Ok(())
 }
 
 fn require_single_thread() -> io::Result<()> {

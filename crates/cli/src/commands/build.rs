@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use engine::event::Events;
 use engine::request::Call;
-use engine::{BuildError, BuildOutcome, Cancel, Difference};
+use engine::{BuildError, BuildOutcome, Cancel, Engine, Unvaried, Verification};
 use serde_json::{Map, Value, json};
 
 use super::{ENVIRONMENT, Session, diff};
@@ -20,41 +20,37 @@ pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
     let call = request.call;
     let takes_stdout = request.takes_stdout();
     let verify = args.verify && call == Call::Build;
-    let (engine, second) = if verify {
-        let name = format!("kiln-verify-{}", std::process::id());
-        let (engine, second, folder) = session.engines(&name)?;
-        (engine, Some((second, folder)))
-    } else {
-        (session.engine()?, None)
-    };
-    let cancel = Cancel::new();
-    engine::cancel_on_signal(&cancel).context("cannot handle signals")?;
     let mode = if args.quiet || call != Call::Build {
         ProgressMode::Quiet
     } else {
         args.progress
     };
-    let (events, receiver) = Events::channel();
-    let started = SystemTime::now();
-    let explain = args.explain;
-    let built = std::thread::scope(|scope| {
-        let renderer = scope.spawn(move || progress::render(mode, explain, &receiver, started));
-        let outcome = match &second {
-            Some((second, _)) => engine.verify(&request, second, &events, &cancel),
-            None => engine
-                .build(request, &events, &cancel)
-                .map(|outcome| (outcome, Vec::new())),
+    let (engine, second) = if verify {
+        let again = |title: &str, engine: &Engine, request| {
+            let cancel = cancelled_by_signals()?;
+            if !matches!(mode, ProgressMode::Quiet | ProgressMode::Json) {
+                eprintln!("{title}");
+            }
+            shown(args, mode, |events| engine.build(request, events, &cancel))
         };
-        drop(events);
-        drop(renderer.join());
-        outcome
-    });
-    if let Some((second, folder)) = second {
-        drop(second);
-        std::fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    let (outcome, differences) = match built {
+        let (engine, second) = session.engines(&request, again)?;
+        (engine, Some(second))
+    } else {
+        (session.engine()?, None)
+    };
+    let cancel = cancelled_by_signals()?;
+    let built = match second {
+        None => shown(args, mode, |events| engine.build(request, events, &cancel))
+            .map(|outcome| (outcome, None)),
+        Some(second) => shown(args, mode, |events| {
+            engine.build_first(request.clone(), events, &cancel)
+        })
+        .and_then(|outcome| {
+            let found = engine.verify(&request, &outcome, second, &cancel)?;
+            Ok((outcome, Some(found)))
+        }),
+    };
+    let (outcome, verification) = match built {
         Ok(built) => built,
         Err(error) => return failed(error, call != Call::Build && args.wants_json(), mode),
     };
@@ -63,14 +59,38 @@ pub(crate) fn build(session: &Session, args: &BuildArgs) -> Result<ExitCode> {
     }
     write_results(args, &outcome)?;
     print_results(args, &outcome, takes_stdout);
-    if verify {
-        return Ok(verdict(&differences));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(verification.map_or(ExitCode::SUCCESS, |found| verdict(&found)))
+}
+
+fn cancelled_by_signals() -> Result<Cancel, BuildError> {
+    let cancel = Cancel::new();
+    engine::cancel_on_signal(&cancel).map_err(|error| BuildError::Store {
+        attempt: "handle signals".into(),
+        source: error.into(),
+    })?;
+    Ok(cancel)
+}
+
+/// Shows the progress of what is done meanwhile.
+fn shown<T>(args: &BuildArgs, mode: ProgressMode, work: impl FnOnce(&Events) -> T) -> T {
+    let (events, receiver) = Events::channel();
+    let started = SystemTime::now();
+    let explain = args.explain;
+    std::thread::scope(|scope| {
+        let renderer = scope.spawn(move || progress::render(mode, explain, &receiver, started));
+        let done = work(&events);
+        drop(events);
+        drop(renderer.join());
+        done
+    })
 }
 
 /// Says what verification found.
-fn verdict(differences: &[Difference]) -> ExitCode {
+fn verdict(found: &Verification) -> ExitCode {
+    for Unvaried { what, why } in &found.unvaried {
+        eprintln!("not varied: {what}: {why}");
+    }
+    let differences = &found.differences;
     if differences.is_empty() {
         eprintln!("verified: the second build made the same image");
         return ExitCode::SUCCESS;

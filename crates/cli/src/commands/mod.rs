@@ -14,7 +14,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use engine::{Engine, EngineOptions, Registries, RegistryOptions, Standpoint};
+use engine::request::BuildRequest;
+use engine::{
+    BuildError, BuildOutcome, Engine, EngineOptions, Registries, RegistryOptions, SecondBuild,
+    Standpoint,
+};
 
 use crate::args::{Cli, Command, Environment, Global};
 use crate::config::{self, Config, Layers};
@@ -75,19 +79,24 @@ impl Session {
         Ok(registries(self.config()?))
     }
 
-    /// Opens the engine, and another one whose state directory is called `beside` and lies beside
-    /// the first one's, and that keeps layers as directories. The caller removes it.
-    pub(crate) fn engines(&self, beside: &str) -> Result<(Engine, Engine, PathBuf)> {
-        let root = self.root(&self.config()?)?;
-        let other = root.with_file_name(beside);
-        let standpoint = engine::enter_user_namespace()?;
-        let engine = Engine::open(options(root, self.config()?, standpoint.clone()))?;
+    /// Opens the engine, after splitting off a second build beside its state directory, which
+    /// builds with `build` when it is asked to.
+    pub(crate) fn engines(
+        &self,
+        request: &BuildRequest,
+        build: impl Fn(&str, &Engine, BuildRequest) -> Result<BuildOutcome, BuildError>,
+    ) -> Result<(Engine, SecondBuild)> {
+        let config = self.config()?;
+        let root = self.root(&config)?;
+        let beside = root.with_file_name(format!("kiln-verify-{}", std::process::id()));
+        let first = options(root, config, engine::enter_user_namespace()?);
         let second = EngineOptions {
-            directories: true,
-            temporary: true,
-            ..options(other.clone(), self.config()?, standpoint)
+            root: beside,
+            ..first.clone()
         };
-        Ok((engine, Engine::open(second)?, other))
+        // Before the first thread too.
+        let second = SecondBuild::split(second, request, build)?;
+        Ok((Engine::open(first)?, second))
     }
 
     fn config(&self) -> Result<Config> {
@@ -124,6 +133,7 @@ fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptio
         max_size: gc.0,
         min_free: gc.1,
         directories,
+        clock_ahead: 0,
         temporary: false,
         standpoint,
     }

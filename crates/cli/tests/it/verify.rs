@@ -1,8 +1,9 @@
 //! Building twice, and comparing images.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::Project;
+use crate::harness::{Project, output, wrap};
 
 const STEADY: &str = "FROM busybox AS build\nCOPY . /src\nRUN cp /src/f /g && ln /g /h && mkdir -p /d && umask > /u\n\
     FROM busybox\nCOPY --from=build /g /h /u /made/\nWORKDIR /made\nCOPY f copied\n";
@@ -76,6 +77,18 @@ fn surroundings_that_a_command_writes_down() {
 }
 
 #[test]
+fn another_day_and_another_user() {
+    check(
+        "date +%F > /day && sleep 0.1 && date +%Y%m > /month; true",
+        &["/day"],
+    );
+    check(
+        "cat /proc/self/uid_map > /users && id -u > /id && stat -c %u:%g /src /src/f1 > /owners",
+        &["/users"],
+    );
+}
+
+#[test]
 fn surroundings_that_do_not_reach_a_command() {
     check(
         "umask > /u && id > /i && env > /e && hostname > /n && pwd > /p && ls -ln /src/f1 | cut -c1-30 > /l",
@@ -89,4 +102,98 @@ fn a_context_that_can_be_read_once() {
     project.host("tar -cf context.tar Dockerfile");
     let refused = project.kiln_reading(&["build", "--verify", "-"], "context.tar");
     drop(refused.code(1).says(&["standard input can be read once"]));
+}
+
+/// Builds twice; the images are the same, and these lines say what was not varied.
+#[track_caller]
+fn check_unvaried(project: &Project, arguments: &[&str], expected: &[&str]) {
+    let all = [
+        &["build", "--verify", "--progress", "quiet"],
+        arguments,
+        &["."],
+    ]
+    .concat();
+    let done = project.kiln(&all).success();
+    let lines = done
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("not varied: "));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), expected.len(), "{}", done.stderr);
+    for (line, part) in lines.iter().zip(expected) {
+        assert!(line.contains(part), "{part:?} is not in {line:?}");
+    }
+}
+
+#[test]
+fn what_another_user_cannot_do_is_done_by_the_same() {
+    let project = Project::with("FROM busybox\nRUN mknod /null c 1 3 && echo device > /out\n");
+    let step = "[2/2] RUN mknod /null c 1 3 && echo device > /out";
+    let expected = format!("the user: with another one the build fails: {step}: mknod: /null: ");
+    check_unvaried(&project, &[], &[&expected]);
+}
+
+#[test]
+fn what_does_not_work_with_another_clock_is_done_with_the_same() {
+    // The time of a file is the machine's.
+    let younger = "touch /t && [ $(date +%s) -lt $(($(stat -c %Y /t) + 1000)) ]";
+    let project = Project::with(&format!("FROM busybox\nRUN {younger}\n"));
+    let expected = "the clock: with another one the build fails: step failed: ";
+    check_unvaried(&project, &[], &[expected]);
+}
+
+#[test]
+fn an_ssh_agent_serves_one_user() {
+    let project = Project::with("FROM busybox\nRUN --mount=type=ssh true\n");
+    let expected = "the user: the ssh agent answers nobody else";
+    check_unvaried(&project, &["--ssh=default=/bin/busybox"], &[expected]);
+}
+
+#[test]
+fn a_kernel_that_lets_nobody_be_followed() {
+    let project = Project::with("FROM busybox\nRUN date +%F > /day\n");
+    let mut command = project.command(&["build", "--verify", "--progress", "quiet", "."]);
+    // Who is followed already is followed by nobody else.
+    wrap(
+        &mut command,
+        "exec strace -f -qq -e trace=none -o /dev/null \"$0\" \"$@\"",
+    );
+    drop(
+        output(&mut command)
+            .success()
+            .says(&["not varied: the clock: Operation not permitted"]),
+    );
+}
+
+#[test]
+fn what_only_the_caller_can_read() {
+    let project = Project::with("FROM busybox\n");
+    project.write("app/f", "content");
+    project.write("app/private/g", "content");
+    project.write("named/n", "content");
+    project.write("secret", "s");
+    project.write(
+        "other/File",
+        "FROM busybox\nCOPY . /app/\nCOPY --from=named n /\nRUN --mount=type=secret,id=s sha1sum < /run/secrets/s > /sum\n",
+    );
+    project.write("other/File.dockerignore", "ignored\n");
+    project.write("app/ignored", "content");
+    project.host(
+        "git init -q . && git add app && git -c user.name=n -c user.email=e commit -qm m
+         chmod -R go= . && chmod 6711 app/f",
+    );
+    let arguments = [
+        "--secret=id=s,src=secret",
+        "--build-context=named=named",
+        "-fother/File",
+    ];
+    let all = ["build", "--verify", "--progress", "quiet"];
+    let all = [&all[..], &arguments, &["app"]].concat();
+    let done = project.kiln(&all).success();
+    assert!(!done.stderr.contains("not varied"), "{}", done.stderr);
+    let mode = fs::metadata(project.path("secret"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
 }

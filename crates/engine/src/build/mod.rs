@@ -258,6 +258,7 @@ impl<'b> Build<'b> {
         let session = Session::new(SessionParts {
             store: &self.engine.store,
             helper: &self.engine.helper,
+            clock: &self.engine.clock,
             layers,
             resolver: self.resolver,
             request: self.request,

@@ -32,6 +32,9 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Time of the commit that the context is checked out at, in seconds since 1970.
     pub(crate) fn commit_time(&self, engine: &Engine) -> Option<i64> {
+        if let Some(known) = engine.commit_time.get() {
+            return *known;
+        }
         *self.commit_time.get_or_init(|| {
             let head = git_head::read(self.root.as_deref()?)?;
             git_time::of(&engine.store, &head)
@@ -165,7 +168,7 @@ fn git(engine: &Engine, request: &BuildRequest, url: &str) -> Result<PathBuf, Bu
     compile::inside(&directory, source.subdir.as_bytes()).map_err(|error| failed(error.into()))
 }
 
-fn is_http(path: &Path) -> bool {
+pub(crate) fn is_http(path: &Path) -> bool {
     path.starts_with("http:") || path.starts_with("https:")
 }
 

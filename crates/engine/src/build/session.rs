@@ -29,11 +29,14 @@ use crate::request::{BuildRequest, Entitlement, RunNetwork};
 use crate::resolve::Resolver;
 use crate::room::Room;
 use crate::step;
+use crate::verify::RunClock;
 
 /// One build.
 pub(crate) struct Session<'e> {
     pub(crate) store: &'e Store,
     pub(crate) helper: &'e Helper,
+    /// The clock of the processes.
+    pub(crate) clock: &'e RunClock,
     pub(crate) layers: &'e Layers<'e>,
     pub(crate) resolver: &'e Resolver<'e>,
     pub(crate) request: &'e BuildRequest,
@@ -81,6 +84,7 @@ pub(crate) struct Session<'e> {
 pub(crate) struct SessionParts<'e> {
     pub(crate) store: &'e Store,
     pub(crate) helper: &'e Helper,
+    pub(crate) clock: &'e RunClock,
     pub(crate) layers: &'e Layers<'e>,
     pub(crate) resolver: &'e Resolver<'e>,
     pub(crate) request: &'e BuildRequest,
@@ -108,6 +112,7 @@ impl<'e> Session<'e> {
         let SessionParts {
             store,
             helper,
+            clock,
             layers,
             resolver,
             request,
@@ -138,6 +143,7 @@ impl<'e> Session<'e> {
         Session {
             store,
             helper,
+            clock,
             layers,
             resolver,
             request,

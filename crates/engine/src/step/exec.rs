@@ -20,7 +20,7 @@ use crate::process::{self, command_line};
 const TAIL_LINES: usize = 40;
 const TAIL_BYTES: usize = 16 << 10;
 /// docker's bound on a secret: 500 KiB.
-const MAX_SECRET: u64 = 500 << 10;
+pub(crate) const MAX_SECRET: u64 = 500 << 10;
 
 /// Runs the process of a vertex over its inputs and returns the layers that result.
 pub(crate) fn execute(
@@ -131,6 +131,7 @@ impl Run<'_, '_> {
         spec.rlimits = process::rlimits(&exec.limits.ulimits)?;
         spec.cgroup = self.session.cgroup.cloned();
         spec.shm_size = exec.limits.shm_size.unwrap_or(runtime::DEFAULT_SHM_SIZE);
+        spec.clock_ahead = self.session.clock.ahead;
         spec.io = Io::Captured;
         spec.mounts = process::generated_files(&exec.hostname, &exec.extra_hosts, &network);
         spec.network = network;
@@ -364,6 +365,9 @@ impl Run<'_, '_> {
             source,
         };
         let process = runtime::spawn(session.helper, spec).map_err(|error| failed(error.into()))?;
+        if let Some(error) = process.clock_refused() {
+            session.clock.refused.get_or_init(|| error.to_string());
+        }
         // A container that waits is in no control group.
         if session.expects_runs() && session.cgroup.is_none() {
             session.helper.prepare_next();
