@@ -137,8 +137,7 @@ pub(crate) struct BuildArgs {
     /// Write the build's results to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
-    /// Build twice, the second time with another clock, user, directory, umask and processors, and
-    /// fail if the images differ
+    /// Build twice, with another clock, user and directory, and fail if the images differ
     #[arg(long)]
     pub(crate) verify: bool,
     /// Do this instead of building: check, or show what can be set or which stages there are
