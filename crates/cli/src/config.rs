@@ -18,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) registries: BTreeMap<String, RegistryTable>,
     /// `[gc]`.
     pub(crate) gc: GcTable,
+    /// `[cdi]`.
+    pub(crate) cdi: CdiTable,
 }
 
 /// `layers`: how layers are mounted.
@@ -50,6 +52,24 @@ pub(crate) struct GcTable {
     pub(crate) max_size: Option<u64>,
     /// `min-free`, in bytes.
     pub(crate) min_free: Option<u64>,
+}
+
+/// `[cdi]`: devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CdiTable {
+    /// `specDirs`: directories of files that describe devices; later ones count more.
+    pub(crate) spec_dirs: Vec<PathBuf>,
+}
+
+impl Default for CdiTable {
+    /// BuildKit's.
+    fn default() -> CdiTable {
+        CdiTable {
+            spec_dirs: ["/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"]
+                .map(PathBuf::from)
+                .into(),
+        }
+    }
 }
 
 /// Reads the configuration: `explicit` must exist, the others are tried in order.
@@ -95,7 +115,11 @@ pub(crate) fn parse(text: &str) -> Result<Config> {
                 }
             }
             "gc" => config.gc = gc(sub_table("gc", value)?)?,
-            other => return Err(unknown("", other, &["root", "layers", "registry", "gc"])),
+            "cdi" => config.cdi = cdi(sub_table("cdi", value)?)?,
+            other => {
+                let known = ["root", "layers", "registry", "gc", "cdi"];
+                return Err(unknown("", other, &known));
+            }
         }
     }
     Ok(config)
@@ -138,6 +162,20 @@ fn gc(table: Table) -> Result<GcTable> {
         }
     }
     Ok(gc)
+}
+
+fn cdi(table: Table) -> Result<CdiTable> {
+    let mut cdi = CdiTable::default();
+    for (key, value) in table {
+        match key.as_str() {
+            "specDirs" => {
+                let names = strings("cdi.specDirs", value)?;
+                cdi.spec_dirs = names.into_iter().map(PathBuf::from).collect();
+            }
+            other => return Err(unknown("cdi.", other, &["specDirs"])),
+        }
+    }
+    Ok(cdi)
 }
 
 fn unknown(prefix: &str, key: &str, known: &[&str]) -> anyhow::Error {
@@ -239,6 +277,26 @@ mod tests {
                 gc,
                 ..Config::default()
             }),
+        );
+    }
+
+    #[test]
+    fn devices() {
+        let cdi = |names: &[&str]| CdiTable {
+            spec_dirs: names.iter().map(PathBuf::from).collect(),
+        };
+        check(
+            "[cdi]\nspecDirs = ['/a', '/b']",
+            Ok(Config {
+                cdi: cdi(&["/a", "/b"]),
+                ..Config::default()
+            }),
+        );
+        let usual = ["/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"];
+        assert_eq!(Config::default().cdi, cdi(&usual));
+        check(
+            "[cdi]\nspec-dirs = []",
+            Err("unknown key `cdi.spec-dirs`: did you mean `cdi.specDirs`?"),
         );
     }
 

@@ -13,6 +13,7 @@ use runtime::{
 };
 use sys::signal::SignalFd;
 
+use crate::cdi::{self, Catalog};
 use crate::error::{BuildError, StepError};
 use crate::event::Events;
 use crate::request::RunNetwork;
@@ -62,6 +63,22 @@ pub struct RunRequest {
     pub shm_size: Option<u64>,
     /// Directories and files of the machine that it sees.
     pub volumes: Vec<Volume>,
+    /// Devices that it may use.
+    pub devices: Vec<DeviceRequest>,
+}
+
+/// `--device` of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceRequest {
+    /// A node of the machine, or all in a directory.
+    Machine {
+        /// Absolute path on the machine.
+        source: PathBuf,
+        /// Absolute path in the container.
+        target: PathBuf,
+    },
+    /// A device or class of devices that a specification describes.
+    Named(String),
 }
 
 /// A directory or file of the machine in a container.
@@ -116,6 +133,7 @@ impl Engine {
         spec.cgroup = groups.as_ref().map(|groups| groups.cgroup().clone());
         let view = layers.view(&chain).map_err(failed)?;
         fill(&mut spec, request, &config.value().config, &*view).map_err(failed)?;
+        give(&mut spec, &request.devices, &self.device_specs).map_err(failed)?;
         start(&self.helper, &spec, request, signals).map_err(failed)
     }
 }
@@ -158,6 +176,8 @@ fn fill(
             kind: MountKind::Bind {
                 source: volume.source.clone(),
                 readonly: volume.readonly,
+                nosuid: false,
+                noexec: false,
             },
         }));
     spec.io = if request.tty {
@@ -167,6 +187,33 @@ fn fill(
             stdin: request.interactive,
         }
     };
+    Ok(())
+}
+
+fn give(
+    spec: &mut ProcessSpec,
+    devices: &[DeviceRequest],
+    specs: &[PathBuf],
+) -> Result<(), StepError> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let catalog = Catalog::read(specs);
+    for device in devices {
+        let (name, given) = match device {
+            DeviceRequest::Machine { source, target } => (
+                source.display().to_string(),
+                cdi::inject_machine(source, target, spec),
+            ),
+            DeviceRequest::Named(name) => (
+                name.clone(),
+                catalog
+                    .find(name)
+                    .and_then(|found| cdi::inject(&found, spec)),
+            ),
+        };
+        given.map_err(StepError::failed(format!("use the device `{name}`")))?;
+    }
     Ok(())
 }
 

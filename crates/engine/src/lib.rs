@@ -16,6 +16,7 @@ mod beneath;
 mod blocks;
 mod build;
 mod cancel;
+mod cdi;
 mod compare;
 mod compressor;
 mod container;
@@ -63,7 +64,7 @@ use store::Store;
 pub use build::BuildOutcome;
 pub use cancel::Cancel;
 pub use compare::{Aspect, Difference, Place, Reason};
-pub use container::{Ended, RunRequest, Signals, Volume};
+pub use container::{DeviceRequest, Ended, RunRequest, Signals, Volume};
 pub use dockerfile::nearest;
 pub use error::{BuildError, StepError, registry_hint};
 pub use git_state::{GitState, git_state};
@@ -105,6 +106,8 @@ pub struct EngineOptions {
     /// The caller removes the state directory before it ends: nobody waits for the disk, and no
     /// process goes on writing there after the last build.
     pub temporary: bool,
+    /// Directories of files that describe devices for `RUN --device`; later ones count more.
+    pub device_specs: Vec<PathBuf>,
     /// What this process may do.
     pub standpoint: Standpoint,
 }
@@ -136,6 +139,7 @@ pub struct Engine {
     commit_time: OnceLock<Option<i64>>,
     /// The limits of the store.
     room: Arc<room::Room>,
+    device_specs: Vec<PathBuf>,
 }
 
 impl Engine {
@@ -172,6 +176,7 @@ impl Engine {
                 ahead: options.clock_ahead,
                 refused: OnceLock::new(),
             },
+            device_specs: options.device_specs,
         })
     }
 

@@ -184,12 +184,14 @@ pub enum RunNetwork {
 }
 
 /// A privilege that `RUN` may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entitlement {
     /// `network.host`.
     NetworkHost,
     /// `security.insecure`.
     SecurityInsecure,
+    /// `device`: any, or `device=NAME`, a device or a class of devices.
+    Device(Option<String>),
 }
 
 /// `--annotation [level[platform]:]key=value`.

@@ -42,6 +42,6 @@ pub use process::{
     Exit, Outcome, Process, ProcessHandle, Shortcuts, SpawnError, Stream, WaitError, spawn,
 };
 pub use spec::{
-    DEFAULT_SHM_SIZE, Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit,
-    Security, UnknownResource, User, WindowSize,
+    DEFAULT_SHM_SIZE, Device, DeviceNode, Io, Mount, MountKind, Network, ProcessSpec, Resource,
+    Rlimit, Security, UnknownResource, User, WindowSize,
 };

@@ -112,6 +112,10 @@ pub enum MountKind {
         source: PathBuf,
         /// Refuse writes.
         readonly: bool,
+        /// Setuid programs and file capabilities have no effect.
+        nosuid: bool,
+        /// Refuse to execute programs.
+        noexec: bool,
     },
     /// A path of another tree. With an overlay whose upper directory the caller throws away,
     /// writes are allowed and lost.
@@ -145,13 +149,33 @@ pub enum MountKind {
     },
 }
 
-/// A device node of the machine.
+/// A device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Absolute path on the machine.
     pub source: PathBuf,
     /// Absolute path in the container.
     pub target: PathBuf,
+    /// A node made for the container; `None` shows it the machine's. In a user namespace, where
+    /// none can be made, it is the machine's all the same.
+    pub node: Option<DeviceNode>,
+}
+
+/// What a new device node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// A block device; otherwise a character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// What network a process sees.

@@ -8,8 +8,8 @@ use crate::capability::CapabilitySet;
 use crate::cgroup::{Cgroup, Node, Setting, Version};
 use crate::network::Connector;
 use crate::spec::{
-    Device, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit, Security, User,
-    WindowSize,
+    Device, DeviceNode, Io, Mount, MountKind, Network, ProcessSpec, Resource, Rlimit, Security,
+    User, WindowSize,
 };
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -259,7 +259,19 @@ wire_struct!(ProcessSpec {
 });
 wire_struct!(User { uid, gid, groups });
 wire_struct!(Mount { target, kind });
-wire_struct!(Device { source, target });
+wire_struct!(Device {
+    source,
+    target,
+    node
+});
+wire_struct!(DeviceNode {
+    block,
+    major,
+    minor,
+    mode,
+    uid,
+    gid
+});
 wire_struct!(Security {
     capabilities,
     seccomp,
@@ -299,7 +311,7 @@ wire_enum!(Lower {
     1 => Erofs { index: index, tar: tar },
 });
 wire_enum!(MountKind {
-    0 => Bind { source: source, readonly: readonly },
+    0 => Bind { source: source, readonly: readonly, nosuid: nosuid, noexec: noexec },
     1 => Tree { tree: tree, path: path, readonly: readonly },
     2 => Tmpfs { size: size, mode: mode },
     3 => File { content: content, mode: mode, uid: uid, gid: gid, readonly: readonly },

@@ -102,7 +102,7 @@ pub(crate) struct BuildArgs {
     /// Network of RUN steps
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]
     pub(crate) network: NetworkArg,
-    /// Privilege that RUN may ask for: network.host, security.insecure
+    /// Privilege that RUN may ask for: network.host, security.insecure, device[=NAME]
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// Line of /etc/hosts in RUN
@@ -370,7 +370,11 @@ fn entitlement(text: &str) -> Result<Entitlement> {
     match text {
         "network.host" => Ok(Entitlement::NetworkHost),
         "security.insecure" => Ok(Entitlement::SecurityInsecure),
-        _ => bail!("kiln knows `network.host` and `security.insecure`"),
+        "device" => Ok(Entitlement::Device(None)),
+        text => match text.strip_prefix("device=") {
+            Some(name) if !name.is_empty() => Ok(Entitlement::Device(Some(name.to_string()))),
+            _ => bail!("kiln knows `network.host`, `security.insecure` and `device[=NAME]`"),
+        },
     }
 }
 

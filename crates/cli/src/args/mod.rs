@@ -177,6 +177,9 @@ pub(crate) struct RunArgs {
     /// Bind a directory or file of the machine
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
     pub(crate) volume: Vec<String>,
+    /// Device of the machine, or one that a specification describes (vendor.com/class=name)
+    #[arg(long, value_name = "SOURCE[:TARGET]|NAME")]
+    pub(crate) device: Vec<String>,
     /// Make the root file system read-only
     #[arg(long)]
     pub(crate) read_only: bool,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use engine::request::RunNetwork;
-use engine::{RunRequest, Signals};
+use engine::{DeviceRequest, RunRequest, Signals};
 use oci::Reference;
 
 use super::{ENVIRONMENT, Session, images};
@@ -43,6 +43,11 @@ pub(crate) fn run(session: &Session, args: RunArgs) -> Result<ExitCode> {
             .volume
             .iter()
             .map(|text| volume(text).with_context(|| format!("--volume {text}")))
+            .collect::<Result<_>>()?,
+        devices: args
+            .device
+            .iter()
+            .map(|text| device(text).with_context(|| format!("--device {text}")))
             .collect::<Result<_>>()?,
         image: image.clone(),
         command: command.to_vec(),
@@ -92,6 +97,32 @@ fn add_variable(variables: &mut Vec<(String, String)>, text: &str) {
             variables.extend((ENVIRONMENT.variable)(text).map(|value| (text.to_string(), value)))
         }
     }
+}
+
+/// `SOURCE[:TARGET[:rwm]]`, or a name as in `vendor.com/class=name`.
+fn device(text: &str) -> Result<DeviceRequest> {
+    if !text.starts_with('/') {
+        return Ok(DeviceRequest::Named(text.to_string()));
+    }
+    let is_right = |text: &str| !text.is_empty() && text.chars().all(|right| "rwm".contains(right));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, rights) = match parts.as_slice() {
+        [source] => (source, source, "rwm"),
+        [source, rights] if is_right(rights) => (source, source, *rights),
+        [source, target] => (source, target, "rwm"),
+        [source, target, rights] if is_right(rights) => (source, target, *rights),
+        _ => bail!("must be SOURCE[:TARGET[:rwm]]"),
+    };
+    if !rights.contains('r') || !rights.contains('w') {
+        bail!("a device is for reading and writing: its own permissions say who may");
+    }
+    if !target.starts_with('/') {
+        bail!("the target must be an absolute path");
+    }
+    Ok(DeviceRequest::Machine {
+        source: PathBuf::from(source),
+        target: PathBuf::from(target),
+    })
 }
 
 fn volume(text: &str) -> Result<engine::Volume> {

@@ -124,6 +124,7 @@ impl Session {
 fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptions {
     let gc = (config.gc.max_size, config.gc.min_free);
     let directories = config.layers == Layers::Directories;
+    let device_specs = config.cdi.spec_dirs.clone();
     let registries = registries(config);
     EngineOptions {
         root,
@@ -135,6 +136,7 @@ fn options(root: PathBuf, config: Config, standpoint: Standpoint) -> EngineOptio
         directories,
         clock_ahead: 0,
         temporary: false,
+        device_specs,
         standpoint,
     }
 }

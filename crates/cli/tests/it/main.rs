@@ -16,6 +16,7 @@ mod copy;
 mod copy_rules;
 mod crash;
 mod credentials;
+mod devices;
 mod diff;
 mod doctor;
 mod du;

@@ -62,6 +62,11 @@ fn command_environment_user_and_directory() {
         "cli 2\n"
     );
     assert_eq!(run(&["--entrypoint", "echo", "image", "hi"]), "hi\n");
+    // What follows the image is the command's, be it called as a flag of kiln's.
+    assert_eq!(
+        run(&["--entrypoint", "echo", "image", "-c", "--memory", "-x"]),
+        "-c --memory -x\n"
+    );
     assert_eq!(
         run(&["--network", "none", "image", "ls", "/sys/class/net"]),
         "lo\n"

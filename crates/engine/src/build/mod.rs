@@ -270,6 +270,7 @@ impl<'b> Build<'b> {
             times: self.times()?,
             room: &self.engine.room,
             no_containers: self.engine.no_containers(),
+            device_specs: &self.engine.device_specs,
             cgroup: self.groups.as_ref().map(Groups::cgroup),
             remote: beside.imports,
             exports: beside.exports,

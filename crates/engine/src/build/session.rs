@@ -1,6 +1,7 @@
 //! One build under way: what every step needs, and what the solver's actions mean.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,6 +48,8 @@ pub(crate) struct Session<'e> {
     pub(crate) room: &'e Arc<Room>,
     /// What would have to be granted so that containers can be started; `None` where they can.
     pub(crate) no_containers: Option<&'e str>,
+    /// Directories of files that describe devices.
+    pub(crate) device_specs: &'e [PathBuf],
     /// Control groups that steps run in.
     pub(crate) cgroup: Option<&'e Cgroup>,
     /// How many steps run at once.
@@ -97,6 +100,7 @@ pub(crate) struct SessionParts<'e> {
     pub(crate) remote: &'e RemoteCaches<'e>,
     pub(crate) room: &'e Arc<Room>,
     pub(crate) no_containers: Option<&'e str>,
+    pub(crate) device_specs: &'e [PathBuf],
     pub(crate) cgroup: Option<&'e Cgroup>,
     pub(crate) exports: Option<&'e Exports<'e>>,
     pub(crate) ahead: Option<&'e Ahead<'e>>,
@@ -125,6 +129,7 @@ impl<'e> Session<'e> {
             remote,
             room,
             no_containers,
+            device_specs,
             cgroup,
             exports,
             ahead,
@@ -153,6 +158,7 @@ impl<'e> Session<'e> {
             cancel,
             room,
             no_containers,
+            device_specs,
             cgroup,
             jobs,
             now: step::file::now(),

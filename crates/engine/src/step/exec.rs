@@ -11,7 +11,9 @@ use solver::VertexIndex;
 use store::{ActiveSnapshot, CacheMount};
 use sys::mount::{Lower, RootMount};
 
+use super::device;
 use crate::build::{Chore, Handle, Session};
+use crate::cdi::{self, Found};
 use crate::error::StepError;
 use crate::event::{EventKind, Stream};
 use crate::process::{self, command_line};
@@ -35,14 +37,21 @@ pub(crate) fn execute(
         ));
     };
     permit(session, exec)?;
+    let vertex = session.vertex(index);
+    let catalog = device::catalog(session, exec);
+    let devices = match &catalog {
+        Some(catalog) => device::find(session, vertex.digest, exec, catalog)?,
+        None => Vec::new(),
+    };
     session.layers.ensure(base)?;
     let snapshot = session.layers.active(base)?;
     let mut run = Run {
         session,
-        vertex: session.vertex(index),
+        vertex,
         index,
         exec,
         inputs,
+        devices,
         caches: Vec::new(),
         scratch: Vec::new(),
     };
@@ -66,12 +75,6 @@ pub(crate) fn execute(
 fn permit(session: &Session<'_>, exec: &Exec) -> Result<(), StepError> {
     use crate::request::Entitlement::SecurityInsecure;
     possible(session)?;
-    if let Some(device) = exec.devices.iter().find(|device| device.required) {
-        return Err(StepError::refused(format!(
-            "the step needs the device `{}`: kiln gives none to steps",
-            device.name
-        )));
-    }
     let missing = match (exec.security, exec.network) {
         (graph::Security::Insecure, _) if !session.request.allow.contains(&SecurityInsecure) => {
             "security.insecure"
@@ -100,6 +103,7 @@ struct Run<'r, 'e> {
     index: VertexIndex,
     exec: &'r Exec,
     inputs: &'r [Handle],
+    devices: Vec<Found<'r>>,
     caches: Vec<CacheMount>,
     /// Directories for writes that are thrown away.
     scratch: Vec<ActiveSnapshot>,
@@ -135,6 +139,10 @@ impl Run<'_, '_> {
         spec.io = Io::Captured;
         spec.mounts = process::generated_files(&exec.hostname, &exec.extra_hosts, &network);
         spec.network = network;
+        cdi::inject(&self.devices, &mut spec).map_err(|error| {
+            let names: Vec<_> = self.devices.iter().map(Found::name).collect();
+            device::failed(&names.join(", "))(error)
+        })?;
         for mount in &exec.mounts {
             if let Some(mount) = self.mount(mount)? {
                 spec.mounts.push(mount);
@@ -219,6 +227,8 @@ impl Run<'_, '_> {
                 Some(socket) => runtime::MountKind::Bind {
                     source: socket.clone(),
                     readonly: false,
+                    nosuid: false,
+                    noexec: false,
                 },
                 None if ssh.required => {
                     let message = format!(

@@ -4,7 +4,7 @@
 use super::target::{REFER, Shape, Targets};
 use super::tree::{Staging, open_path};
 use crate::message::{During, SetUpError};
-use crate::spec::{DEFAULT_SHM_SIZE, Network, ProcessSpec};
+use crate::spec::{DEFAULT_SHM_SIZE, DeviceNode, Network, ProcessSpec};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -185,7 +185,16 @@ fn device(
     name: &str,
     numbers: (u32, u32),
 ) -> io::Result<()> {
-    match staging.device(numbers, 0o666) {
+    let (major, minor) = numbers;
+    let node = DeviceNode {
+        block: false,
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    };
+    match staging.node(node) {
         Err(error) if error.raw_os_error() == Some(sys::Errno::PERM.raw_os_error()) => {
             show_machines_device(dev, name)
         }

@@ -112,8 +112,10 @@ fn build_tree(
         mut staging,
         surroundings,
     } = ground;
-    let devices = spec.devices.iter().map(Prepared::device);
-    let mut prepared = devices.collect::<Result<Vec<_>, _>>()?;
+    let mut prepared = Vec::with_capacity(spec.devices.len() + spec.mounts.len());
+    for device in &spec.devices {
+        prepared.push(Prepared::device(&mut staging, device)?);
+    }
     let made_devices = filesystems::made_devices(spec.security.all_devices);
     for mount in &spec.mounts {
         prepared.push(Prepared::mount(&mut staging, mount, made_devices)?);

@@ -66,7 +66,12 @@ impl<'a> Prepared<'a> {
                 let attributes = HARMLESS | execution | protection(*readonly);
                 Prepared::bind(target, source, attributes)
             }
-            MountKind::Bind { source, readonly } => {
+            MountKind::Bind {
+                source,
+                readonly,
+                nosuid,
+                noexec,
+            } => {
                 // Whoever shows a part of `/dev` means its devices.
                 let devices = match source.starts_with("/dev") {
                     true => Attributes::empty(),
@@ -74,7 +79,14 @@ impl<'a> Prepared<'a> {
                 };
                 let source = open_path(source)
                     .during(|| format!("open {} to mount it", source.display()))?;
-                Prepared::bind(target, source, devices | protection(*readonly))
+                let restrictions = [
+                    (*nosuid, Attributes::MOUNT_ATTR_NOSUID),
+                    (*noexec, Attributes::MOUNT_ATTR_NOEXEC),
+                ];
+                let wanted = restrictions.iter().filter(|(wanted, _)| *wanted);
+                let restrictions: Attributes = wanted.map(|(_, attribute)| *attribute).collect();
+                let attributes = devices | restrictions | protection(*readonly);
+                Prepared::bind(target, source, attributes)
             }
             MountKind::Tree {
                 tree,
@@ -90,10 +102,15 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Opens a device node.
-    pub(crate) fn device(device: &'a Device) -> Result<Self, SetUpError> {
-        let source = open_path(&device.source)
-            .during(|| format!("open the device {}", device.source.display()))?;
+    /// Opens a device node, or makes one.
+    pub(crate) fn device(staging: &mut Staging, device: &'a Device) -> Result<Self, SetUpError> {
+        const FORBIDDEN: Option<i32> = Some(sys::Errno::PERM.raw_os_error());
+        let source = match device.node.map(|node| staging.node(node)) {
+            Some(Err(error)) if error.raw_os_error() == FORBIDDEN => open_path(&device.source),
+            Some(made) => made,
+            None => open_path(&device.source),
+        }
+        .during(|| format!("open the device {}", device.source.display()))?;
         Prepared::bind(&device.target, source, Attributes::empty())
     }
 

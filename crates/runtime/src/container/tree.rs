@@ -7,6 +7,7 @@
 use super::target::{REFER, Shape};
 use crate::message::{During, SetUpError};
 use crate::pool::Pool;
+use crate::spec::DeviceNode;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use sys::fs::{CWD, FileType, Mode, OFlags};
@@ -78,11 +79,16 @@ impl Staging {
         self.refer(&name)
     }
 
-    /// A new character device.
-    pub(crate) fn device(&mut self, numbers: (u32, u32), mode: u32) -> std::io::Result<OwnedFd> {
+    /// A new device node.
+    pub(crate) fn node(&mut self, node: DeviceNode) -> std::io::Result<OwnedFd> {
         let name = self.next_name();
-        let kind = FileType::CharacterDevice;
-        sys::fs::make_device(&self.root, name.as_str(), kind, mode, numbers)?;
+        let kind = match node.block {
+            true => FileType::BlockDevice,
+            false => FileType::CharacterDevice,
+        };
+        let numbers = (node.major, node.minor);
+        sys::fs::make_device(&self.root, name.as_str(), kind, node.mode, numbers)?;
+        sys::fs::set_owner(&self.root, name.as_str(), node.uid, node.gid)?;
         self.refer(&name)
     }
 

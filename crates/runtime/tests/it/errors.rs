@@ -94,6 +94,8 @@ fn set_ups_that_fail_name_the_path() {
         kind: runtime::MountKind::Bind {
             source: "/no/such/file".into(),
             readonly: true,
+            nosuid: false,
+            noexec: false,
         },
     });
     check(

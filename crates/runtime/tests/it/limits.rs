@@ -34,6 +34,8 @@ fn watch(fixture: &Fixture, spec: &ProcessSpec, script: &str, mut look: impl FnM
         kind: MountKind::Bind {
             source: gate.clone(),
             readonly: true,
+            nosuid: false,
+            noexec: false,
         },
     });
     let process = spawn(helper(), &spec).unwrap();

@@ -99,6 +99,8 @@ fn m2_a_directory_of_the_machine_is_written_through() {
         kind: MountKind::Bind {
             source: fixture.path("cache"),
             readonly: false,
+            nosuid: false,
+            noexec: false,
         },
     });
     check(&spec, "");
@@ -162,6 +164,8 @@ fn m5_sockets_are_bound() {
         kind: MountKind::Bind {
             source: fixture.path("agent"),
             readonly: false,
+            nosuid: false,
+            noexec: false,
         },
     });
     check(&spec, "");

@@ -130,6 +130,8 @@ fn r10_setuid_programs_work() {
         kind: runtime::MountKind::Bind {
             source: "/usr".into(),
             readonly: true,
+            nosuid: false,
+            noexec: false,
         },
     });
     check(&spec, "Uid:\t1000\t0\t0\t0\n");
