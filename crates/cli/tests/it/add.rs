@@ -6,18 +6,19 @@ use crate::servers::{CHANGED, GitServer, Page, Web};
 #[test]
 fn archives_are_known_by_their_content() {
     let project = Project::with(
-        "FROM busybox\nADD plain gz bz2 xz zst /d/\nADD fake.tar.gz /d/\nADD --unpack=false gz /kept\nADD --chown=3:4 plain /owned\n",
+        "FROM busybox\nADD plain gz bz2 xz zst /d/\nADD fake.tar.gz /d/\nADD --unpack=false gz /kept\nADD --chown=3:4 plain /owned\n\
+         ADD --chmod=600 --exclude=*.txt xz /whole/\n",
     );
     project.host(
-        "mkdir t; for f in plain gz bz2 xz zst; do echo $f > t/$f.txt; tar --owner=8 --group=9 -cf $f.tar -C t $f.txt; done; \
+        "mkdir t; for f in plain gz bz2 xz zst; do echo $f > t/$f.txt; chmod 640 t/$f.txt; tar --owner=8 --group=9 -cf $f.tar -C t $f.txt; done; \
          mv plain.tar plain; gzip -c gz.tar > gz; bzip2 -c bz2.tar > bz2; xz -c xz.tar > xz; zstd -qc zst.tar > zst; echo no > fake.tar.gz",
     );
     project.build();
     assert_eq!(
         project.shell(
-            "cd /d; ls; stat -c %u:%g gz.txt /owned/plain.txt; head -c 2 /kept | od -An -tx1"
+            "cd /d; ls; stat -c %u:%g gz.txt /owned/plain.txt; stat -c %a /whole/xz.txt; head -c 2 /kept | od -An -tx1"
         ),
-        "bz2.txt\nfake.tar.gz\ngz.txt\nplain.txt\nxz.txt\nzst.txt\n8:9\n3:4\n 1f 8b\n"
+        "bz2.txt\nfake.tar.gz\ngz.txt\nplain.txt\nxz.txt\nzst.txt\n8:9\n3:4\n640\n 1f 8b\n"
     );
 }
 

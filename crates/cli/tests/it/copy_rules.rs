@@ -9,7 +9,7 @@ fn project() -> Project {
     project.host(
         "mkdir -p tree/sub tree/e d1 d2 deep/a/b base/dir/sub base/etc
          echo 1 > a.txt; echo 2 > b.txt; echo c > c.md; echo one > tree/one; echo two > tree/sub/two
-         echo x > d1/x; echo y > d2/y; echo z > deep/a/b/z; echo w > 'a b'; echo q > 'q?r'
+         echo x > d1/x; echo y > d2/y; echo z > deep/a/b/z; echo w > 'a b'; echo q > 'q?r'; echo s > 's*r'; echo t > star
          ln -s one tree/l; ln -s tree tl; ln -s a.txt al; ln -s ../../a.txt deep/a/up; ln -s /a.txt absl
          chmod -R u=rwX,go=rX .; chmod 750 tree/sub; chmod 600 tree/one
          echo f > base/file; echo old > base/dir/one; ln base/dir/one base/dir/peer; ln -s /dir base/way; ln -s gone base/lost
@@ -56,6 +56,12 @@ fn sources_by_name() {
         ("COPY ../../tree/../a.txt /d/", file("a.txt")),
         ("COPY [\"a b\", \"/d/\"]", file("a b")),
         ("COPY q[?]r /d/", file("q?r")),
+        // One backslash goes where words are expanded; one more is the pattern's, if it is one.
+        (
+            "COPY s\\*r /d/",
+            format!("{D}, -rw-r--r-- 0/0 d/s*r, -rw-r--r-- 0/0 d/star"),
+        ),
+        ("COPY s\\\\*? /d/", file("s*r")),
         // A class begins with `^`; this one has two characters.
         ("COPY [!a].txt /d/", file("a.txt")),
         ("COPY [^b].txt /d/", file("a.txt")),
@@ -96,7 +102,14 @@ fn sources_by_name() {
             "COPY --exclude=**/* --exclude=!**/two tree /d/",
             format!("{D}, drwxr-x--- 0/0 d/sub/, -rw-r--r-- 0/0 d/sub/two"),
         ),
+        // Flags are expanded, this one is not.
+        ("ARG P=two\nCOPY --exclude=$P tree/sub /d/", file("two")),
         ("COPY --from=base file /d/f", file("f")),
+        // From the root of the stage, wherever that works.
+        (
+            "FROM base AS w\nWORKDIR /dir\nFROM base\nCOPY --from=w file /d/f",
+            file("f"),
+        ),
         ("COPY --from=base /../way/one /d/", file("one")),
         (
             "ADD --exclude=two d1 d2 /d/",
@@ -145,6 +158,12 @@ fn destinations_by_name() {
         ),
     ] {
         check(&project, instructions, &expected);
+    }
+    // A linked layer has the directories on the way, with metadata of its own.
+    for (link, mode) in [("", "drwx------"), ("--link", "drwxr-xr-x")] {
+        build(&project, &format!("COPY {link} a.txt /dir/new")).success();
+        let listed = project.host("tar -tvf ../out.tar | grep -E ' dir/$' | cut -c1-10");
+        assert_eq!(listed.trim(), mode, "{link}");
     }
     // In the image's own tree: links are followed inside of it, what is there keeps its metadata.
     for (instructions, path, content) in [

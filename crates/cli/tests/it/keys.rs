@@ -252,6 +252,13 @@ fn mounts_of_a_run() {
         "type=bind,source=b,target=/m",
         &["/b is new (#), /a is gone (#)"],
     );
+    // What is written into a mount is gone afterwards, so its content counts all the same.
+    check(
+        9,
+        "type=bind,source=dir,target=/m,rw",
+        "type=bind,source=moved,target=/m,rw",
+        &[],
+    );
 }
 
 #[test]
@@ -334,6 +341,12 @@ fn copies() {
         &["the here-document changed (1\\n → 2\\n)"],
     );
     check(
+        "USER 1\nWORKDIR /o",
+        "USER 2\nWORKDIR /o",
+        &["WORKDIR"],
+        &["user of --chown changed (1 → 2)"],
+    );
+    check(
         "WORKDIR /w/1",
         "WORKDIR /w/2",
         &["WORKDIR"],
@@ -390,6 +403,12 @@ fn bases_count_by_their_layers() {
     );
     let (executed, _) = build(&project, &file, &["--pull"]);
     assert_eq!(executed, Vec::<String>::new(), "the layers are the same");
+    let other = name.replace("base:1", "other:2");
+    maker
+        .kiln(&["build", "--push", "-t", &other, "."])
+        .success();
+    let (executed, _) = build(&project, &file.replace(&name, &other), &[]);
+    assert_eq!(executed, Vec::<String>::new(), "also under another name");
     publish("RUN echo 2 > /version\n");
     assert_eq!(
         build(&project, &file, &[]).0,
