@@ -1,8 +1,10 @@
 //! Brings layers of images into the store: each blob is downloaded, verified, decompressed and
 //! indexed in one pass, several at once.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,7 +24,7 @@ const QUEUE: usize = 64;
 /// Bytes between two progress events of one layer.
 const PROGRESS: u64 = 1 << 20;
 
-/// How the store writes down that an OCI layout has a layer.
+/// What the origin of a layer that an OCI layout has begins with.
 const LAYOUT: &str = "oci-layout://";
 
 /// A layer that has to be downloaded.
@@ -49,9 +51,28 @@ pub(crate) fn registry_origin(reference: &Reference) -> String {
     reference.name()
 }
 
-/// How the store writes down that an OCI layout has a layer.
+/// How the store writes down that an OCI layout has a layer: where it is, whatever directory a
+/// later build runs in, and with `%` and two digits for each byte that is no text.
 pub(crate) fn layout_origin(path: &Path) -> String {
-    format!("{LAYOUT}{}", path.display())
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut origin = String::from(LAYOUT);
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        origin.push_str(&chunk.valid().replace('%', "%25"));
+        origin.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02x}")));
+    }
+    origin
+}
+
+/// The OCI layout that an origin means, if it is one.
+fn layout_path(origin: &str) -> Option<PathBuf> {
+    let mut parts = origin.strip_prefix(LAYOUT)?.split('%');
+    let mut path = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (byte, rest) = part.split_at_checked(2)?;
+        path.push(u8::from_str_radix(byte, 16).ok()?);
+        path.extend_from_slice(rest.as_bytes());
+    }
+    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// Whether a place of layers is an OCI layout of this machine.
@@ -189,8 +210,8 @@ impl Fetcher {
         let failed = || format!("find {what}");
         let nobody = || StepError::refused(format!("nobody is known to have {what}"));
         let name = repositories.first().ok_or_else(nobody)?;
-        if let Some(path) = name.strip_prefix(LAYOUT) {
-            return Repository::layout(Path::new(path)).map_err(StepError::failed(failed()));
+        if let Some(path) = layout_path(name) {
+            return Repository::layout(&path).map_err(StepError::failed(failed()));
         }
         let reference: Reference = name.parse().map_err(StepError::failed(failed()))?;
         self.net
@@ -268,5 +289,38 @@ impl Read for Pieces {
         let count = buffer.len().min(self.rest.len());
         buffer[..count].copy_from_slice(&self.rest.split_to(count));
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn origins_of_layouts() {
+        for (path, origin) in [
+            (&b"/a b/c"[..], "oci-layout:///a b/c"),
+            (b"/\xc3\xa9", "oci-layout:///\u{e9}"),
+            (b"/100%/%41", "oci-layout:///100%25/%2541"),
+            (b"/n\xff/x", "oci-layout:///n%ff/x"),
+        ] {
+            let path = Path::new(OsStr::from_bytes(path));
+            assert_eq!(layout_origin(path), origin);
+            assert_eq!(layout_path(origin).as_deref(), Some(path));
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            layout_origin(Path::new("x")),
+            layout_origin(&here.join("x"))
+        );
+        for none in [
+            "docker.io/library/x",
+            "oci-layout:///a%zz",
+            "oci-layout:///a%f",
+        ] {
+            assert_eq!(layout_path(none), None, "{none}");
+        }
     }
 }

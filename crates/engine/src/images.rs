@@ -1,6 +1,5 @@
 //! Images of the store: pulling, pushing, naming, showing.
 
-use layer::Times;
 use oci::{Descriptor, Digest, ImageConfig, Platform, Reference};
 use store::{Image, ImageManifest};
 
@@ -10,7 +9,6 @@ use crate::event::Events;
 use crate::export::{push, shipment};
 use crate::fetch::Fetcher;
 use crate::layers::Layers;
-use crate::request::Encoding;
 use crate::{Engine, host_platform, resolve};
 
 /// An image in a list.
@@ -121,12 +119,7 @@ impl Engine {
             .ok_or_else(|| no_such(&reference.to_string()))?;
         let before = image.clone();
         let layers = self.new_layers(events);
-        let shipping = shipment::Shipping {
-            encoding: Encoding::default(),
-            annotations: &[],
-            times: Times::Layer,
-            as_it_came: true,
-        };
+        let shipping = shipment::Shipping::of_stored();
         let shipment = shipment::prepare(&self.store, &layers, &mut image, &shipping)?;
         push::push(&self.net, &layers, &shipment, reference, events)?;
         if image != before {

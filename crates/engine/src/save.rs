@@ -2,7 +2,6 @@
 
 use std::fs::File;
 
-use layer::Times;
 use oci::{Digest, Platform, Reference};
 use store::Image;
 
@@ -10,7 +9,7 @@ use crate::Engine;
 use crate::error::BuildError;
 use crate::event::Events;
 use crate::export::{layout, shipment};
-use crate::request::{Destination, Encoding};
+use crate::request::Destination;
 
 /// An image that was asked for, and under which of its names.
 struct Wanted {
@@ -42,12 +41,7 @@ impl Engine {
             }
         }
         let layers = self.new_layers(events);
-        let shipping = shipment::Shipping {
-            encoding: Encoding::default(),
-            annotations: &[],
-            times: Times::Layer,
-            as_it_came: true,
-        };
+        let shipping = shipment::Shipping::of_stored();
         let shipments = wanted
             .iter_mut()
             .map(|wanted| shipment::prepare(&self.store, &layers, &mut wanted.image, &shipping))

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -159,7 +160,8 @@ impl Store {
     pub fn stat_index(&self, directory: &Path) -> Result<PathBuf, StoreError> {
         let folder = self.inner.path("stats");
         self.inner.disk.create_directory(&folder)?;
-        Ok(folder.join(text_key(&directory.to_string_lossy())))
+        let name = oci::Digest::sha256(directory.as_os_str().as_bytes()).hex();
+        Ok(folder.join(name))
     }
 }
 

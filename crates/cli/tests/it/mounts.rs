@@ -343,3 +343,13 @@ fn another_value_of_a_secret_is_no_other_step() {
     let again = build(&project, &["--secret", "id=s,src=s"]);
     assert_eq!(again.executed(), Vec::<String>::new());
 }
+
+#[test]
+fn a_secret_that_is_no_text_is_itself_in_a_variable_too() {
+    let project = Project::with(
+        "FROM busybox\nRUN --mount=type=secret,id=s,env=S printf %s \"$S\" | od -An -tx1 | sed 's/^/>/'\n",
+    );
+    project.write("s", b"a\xff\xfeb");
+    let done = build(&project, &["--secret", "id=s,src=s"]);
+    assert_eq!(lines(&done), ["61 ff fe 62"]);
+}

@@ -31,6 +31,15 @@ fn machine(base: &str) -> Project {
     project
 }
 
+/// A registry that has the base image, and the cache of all steps of the application.
+fn cached() -> (Registry, String, String) {
+    let (registry, base) = published();
+    let place = format!("{}/cache", registry.address);
+    let to = format!("ref={place},mode=max");
+    build(&machine(&base), &["--cache-to", &to]);
+    (registry, base, place)
+}
+
 /// Digest of the manifest, executed steps.
 #[track_caller]
 fn build(project: &Project, flags: &[&str]) -> (String, Vec<String>) {
@@ -93,12 +102,7 @@ fn a_fresh_machine_executes_nothing() {
 
 #[test]
 fn only_what_is_read_is_downloaded() {
-    let (registry, base) = published();
-    let place = format!("{}/cache", registry.address);
-    build(
-        &machine(&base),
-        &["--cache-to", &format!("ref={place},mode=max")],
-    );
+    let (_registry, base, place) = cached();
     let fresh = machine(&base);
     let naming = ["build", "-t", "image", "--cache-from", &place, "."];
     drop(fresh.kiln(&naming).success());
@@ -165,12 +169,7 @@ fn a_build_that_hits_exports_the_same_cache() {
 
 #[test]
 fn other_times_and_other_compression_give_what_a_cold_build_gives() {
-    let (registry, base) = published();
-    let place = format!("{}/cache", registry.address);
-    build(
-        &machine(&base),
-        &["--cache-to", &format!("ref={place},mode=max")],
-    );
+    let (_registry, base, place) = cached();
     #[track_caller]
     fn check(base: &str, place: &str, flags: &[&str]) {
         let (cold, _) = build(&machine(base), flags);
@@ -284,12 +283,7 @@ fn a_build_that_fails_leaves_no_cache() {
 
 #[test]
 fn a_fresh_machine_asks_for_no_more_than_it_needs() {
-    let (registry, base) = published();
-    let place = format!("{}/cache", registry.address);
-    build(
-        &machine(&base),
-        &["--cache-to", &format!("ref={place},mode=max")],
-    );
+    let (registry, base, place) = cached();
     #[track_caller]
     fn check(
         registry: &Registry,
@@ -365,12 +359,7 @@ fn a_fresh_machine_asks_for_no_more_than_it_needs() {
 /// A file of a stage is found in its uppermost layer; another stage then stands on all of them.
 #[test]
 fn a_stage_of_which_one_layer_was_read_is_whole_for_those_that_stand_on_it() {
-    let (registry, base) = published();
-    let place = format!("{}/cache", registry.address);
-    build(
-        &machine(&base),
-        &["--cache-to", &format!("ref={place},mode=max")],
-    );
+    let (_registry, base, place) = cached();
     let fresh = machine(&base);
     fresh.write(
         "Dockerfile",

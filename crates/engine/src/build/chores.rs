@@ -31,13 +31,23 @@ pub(super) struct Chores(Mutex<Vec<Chore>>);
 impl Session<'_> {
     /// Puts a chore off until the step has handed its result on.
     pub(crate) fn later(&self, chore: Chore) {
-        let mut chores = self.chores.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chores = self
+            .learned
+            .chores
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         chores.push(chore);
     }
 
     /// Does what there is to do.
     pub(super) fn do_chores(&self) {
-        let mut chores = self.chores.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chores = self
+            .learned
+            .chores
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mine = std::mem::take(&mut *chores);
         drop(chores);
         for chore in mine {

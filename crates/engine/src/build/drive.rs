@@ -35,6 +35,7 @@ pub(super) fn drive(
             errors: BTreeMap::new(),
             waiting: VecDeque::new(),
             running: 0,
+            most: session.jobs(),
             sender,
             receiver,
         };
@@ -65,6 +66,8 @@ struct Driver<'s, 'e> {
     errors: BTreeMap<VertexIndex, StepError>,
     waiting: VecDeque<Job>,
     running: usize,
+    /// How many may.
+    most: usize,
     sender: Sender<Answer>,
     receiver: Receiver<Answer>,
 }
@@ -221,7 +224,7 @@ impl<'s: 'scope, 'e, 'scope> Driver<'s, 'e> {
     }
 
     fn start_waiting(&mut self, scope: &'scope std::thread::Scope<'scope, '_>) {
-        while self.running < self.session.jobs {
+        while self.running < self.most {
             let Some(job) = self.waiting.pop_front() else {
                 return;
             };

@@ -61,12 +61,12 @@ fn found(session: &Session<'_>, index: VertexIndex) -> Option<(String, String)> 
     let start = |digest: &str| digest.chars().take(2 * DIGEST_BYTES).collect::<String>();
     match &session.vertex(index).op {
         Op::Source(Source::Git(_)) => {
-            let commits = session.commits.lock();
+            let commits = session.learned.commits.lock();
             let commits = commits.unwrap_or_else(PoisonError::into_inner);
             Some(("commit".into(), start(commits.get(&index)?)))
         }
         Op::Source(Source::Http(_)) => {
-            let downloads = session.downloads.lock();
+            let downloads = session.learned.downloads.lock();
             let downloads = downloads.unwrap_or_else(PoisonError::into_inner);
             Some((
                 "download".into(),

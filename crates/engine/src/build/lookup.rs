@@ -61,7 +61,8 @@ impl Session<'_> {
             if let Op::Exec(_) = &self.vertex(index).op {
                 step::exec::possible(self)?;
             }
-            self.missed
+            self.learned
+                .missed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(key);
@@ -142,7 +143,7 @@ impl Session<'_> {
         layers: &[LayerId],
         inputs: Vec<(String, String)>,
     ) {
-        let in_image = self.in_image.contains(&index.0);
+        let in_image = self.is_in_image(index);
         if let Some(ahead) = self.ahead.filter(|_| in_image) {
             ahead.note(layers);
         }
@@ -217,6 +218,7 @@ impl Session<'_> {
             })?;
         // Another build may have made it between the look-up and here.
         let was_missed = self
+            .learned
             .missed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

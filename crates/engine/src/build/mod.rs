@@ -38,9 +38,9 @@ use crate::layers::Layers;
 use crate::remote_cache::{ExportParts, Exports, RemoteCaches};
 use crate::request::{BuildRequest, Call, Timestamp as TimePolicy};
 use crate::resolve::Resolver;
-use crate::{Engine, answers, process};
+use crate::{Engine, answers, process, step};
 pub(crate) use compile::{Compiled, inside};
-use session::SessionParts;
+use session::{Learned, Uses};
 
 /// What a build came to.
 #[derive(Clone, Debug)]
@@ -105,39 +105,7 @@ impl Engine {
             prepared: &prepared,
             groups: groups(&request, &compiled)?,
         };
-        let fetcher = Fetcher {
-            net: self.net.clone(),
-            events: events.clone(),
-            cancel: cancel.clone(),
-        };
-        let mut layers = Layers::new(&self.store, self.mounting(), fetcher);
-        layers.know_images(resolver.all_layers());
-        let imports = RemoteCaches::new(
-            &self.store,
-            &self.net,
-            &request.cache_from,
-            build.times()?,
-            events.clone(),
-        );
-        let exports = (!request.cache_to.is_empty())
-            .then(|| build.exports(&layers, &imports, events))
-            .transpose()?;
-        let ahead = Ahead::new(&request, build.times()?, &layers, &self.room);
-        let outcome = std::thread::scope(|scope| {
-            // Gone when this closure ends, however it does.
-            let (_running, ended) = std::sync::mpsc::channel();
-            if self.room.is_limited() {
-                scope.spawn(move || self.room.watch(&ended));
-            }
-            let exports = exports.as_ref();
-            let _at_work = exports.map(|exports| exports.start(scope, cancel));
-            let beside = Beside {
-                imports: &imports,
-                exports,
-                ahead: ahead.as_ref(),
-            };
-            build.run(&layers, beside, scope, events, cancel)
-        })?;
+        let outcome = build.perform(events, cancel)?;
         self.settle_later();
         Ok(outcome)
     }
@@ -173,6 +141,46 @@ struct Build<'b> {
 }
 
 impl<'b> Build<'b> {
+    /// Solves and exports, with all that is at work beside the steps.
+    fn perform(&self, events: &Events, cancel: &Cancel) -> Result<BuildOutcome, BuildError> {
+        let Build {
+            engine, request, ..
+        } = *self;
+        let fetcher = Fetcher {
+            net: engine.net.clone(),
+            events: events.clone(),
+            cancel: cancel.clone(),
+        };
+        let mut layers = Layers::new(&engine.store, engine.mounting(), fetcher);
+        layers.know_images(self.resolver.all_layers());
+        let imports = RemoteCaches::new(
+            &engine.store,
+            &engine.net,
+            &request.cache_from,
+            self.times()?,
+            events.clone(),
+        );
+        let exports = (!request.cache_to.is_empty())
+            .then(|| self.exports(&layers, &imports, events))
+            .transpose()?;
+        let ahead = Ahead::new(request, self.times()?, &layers, &engine.room);
+        std::thread::scope(|scope| {
+            // Gone when this closure ends, however it does.
+            let (_running, ended) = std::sync::mpsc::channel();
+            if engine.room.is_limited() {
+                scope.spawn(move || engine.room.watch(&ended));
+            }
+            let exports = exports.as_ref();
+            let _at_work = exports.map(|exports| exports.start(scope, cancel));
+            let beside = Beside {
+                imports: &imports,
+                exports,
+                ahead: ahead.as_ref(),
+            };
+            self.run(&layers, beside, scope, events, cancel)
+        })
+    }
+
     /// The caches that the build is exported to.
     fn exports<'x>(
         &'x self,
@@ -255,7 +263,7 @@ impl<'b> Build<'b> {
         }
         let targets: Vec<VertexIndex> =
             edges.iter().map(|edge| VertexIndex(edge.index())).collect();
-        let session = Session::new(SessionParts {
+        let session = Session {
             store: &self.engine.store,
             helper: &self.engine.helper,
             clock: &self.engine.clock,
@@ -275,8 +283,10 @@ impl<'b> Build<'b> {
             remote: beside.imports,
             exports: beside.exports,
             ahead: beside.ahead,
-            targets: &targets,
-        });
+            now: step::file::now(),
+            uses: Uses::of(definition, &targets),
+            learned: Learned::default(),
+        };
         let mut results = drive::drive(&session, &session.plan(), &targets)?.into_iter();
         let mut chains = Vec::with_capacity(self.compiled.images.len());
         for image in &self.compiled.images {

@@ -32,7 +32,7 @@ use crate::room::Room;
 use crate::step;
 use crate::verify::RunClock;
 
-/// One build.
+/// One build: what it was given, and what it learned.
 pub(crate) struct Session<'e> {
     pub(crate) store: &'e Store,
     pub(crate) helper: &'e Helper,
@@ -52,16 +52,10 @@ pub(crate) struct Session<'e> {
     pub(crate) device_specs: &'e [PathBuf],
     /// Control groups that steps run in.
     pub(crate) cgroup: Option<&'e Cgroup>,
-    /// How many steps run at once.
-    pub(crate) jobs: usize,
     /// When the build began.
     pub(crate) now: Time,
     /// What tells this project's steps from those of others, to explain misses.
     pub(crate) project: String,
-    /// What http sources are in this build, whatever other builds download meanwhile.
-    pub(crate) downloads: Mutex<HashMap<VertexIndex, step::http::Seen>>,
-    /// What commits git sources mean in this build, wherever branches move meanwhile.
-    pub(crate) commits: Mutex<HashMap<VertexIndex, String>>,
     /// Times in the layers that this build writes.
     pub(super) times: Times,
     pub(super) remote: &'e RemoteCaches<'e>,
@@ -69,120 +63,63 @@ pub(crate) struct Session<'e> {
     pub(super) exports: Option<&'e Exports<'e>>,
     /// Makes layers ready to be shipped; `None` when nothing is.
     pub(super) ahead: Option<&'e Ahead<'e>>,
+    pub(super) uses: Uses,
+    pub(crate) learned: Learned,
+}
+
+/// What the graph says of how results are used.
+pub(super) struct Uses {
     /// Vertices whose layers are an image's.
-    pub(super) in_image: HashSet<usize>,
+    in_image: HashSet<usize>,
+    /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
+    read: HashSet<usize>,
+    /// How many vertices are processes.
+    runs: usize,
+}
+
+/// What a build gets to know as it goes.
+#[derive(Default)]
+pub(crate) struct Learned {
+    /// What http sources are in this build, whatever other builds download meanwhile.
+    pub(crate) downloads: Mutex<HashMap<VertexIndex, step::http::Seen>>,
+    /// What commits git sources mean in this build, wherever branches move meanwhile.
+    pub(crate) commits: Mutex<HashMap<VertexIndex, String>>,
     /// Keys that were looked up and not found. A step under any other key executes whatever the
     /// store has.
     pub(super) missed: Mutex<HashSet<CacheKey>>,
-    /// Processes of the graph that were neither started nor found in the cache yet.
-    runs_to_come: AtomicUsize,
+    /// Processes of the graph that were started, or found in the cache.
+    runs_reached: AtomicUsize,
     pub(super) chores: Chores,
     checksums: Mutex<HashMap<(VertexIndex, usize), Arc<Checksum>>>,
     tails: Mutex<HashMap<VertexIndex, Vec<String>>>,
-    /// Vertices whose layers somebody reads or mounts; those of the others are only shipped.
-    read: HashSet<usize>,
-}
-
-/// What a session is made of.
-pub(crate) struct SessionParts<'e> {
-    pub(crate) store: &'e Store,
-    pub(crate) helper: &'e Helper,
-    pub(crate) clock: &'e RunClock,
-    pub(crate) layers: &'e Layers<'e>,
-    pub(crate) resolver: &'e Resolver<'e>,
-    pub(crate) request: &'e BuildRequest,
-    pub(crate) definition: &'e Definition,
-    pub(crate) contexts: &'e Contexts,
-    pub(crate) events: Events,
-    pub(crate) cancel: Cancel,
-    pub(crate) project: String,
-    pub(crate) times: Times,
-    pub(crate) remote: &'e RemoteCaches<'e>,
-    pub(crate) room: &'e Arc<Room>,
-    pub(crate) no_containers: Option<&'e str>,
-    pub(crate) device_specs: &'e [PathBuf],
-    pub(crate) cgroup: Option<&'e Cgroup>,
-    pub(crate) exports: Option<&'e Exports<'e>>,
-    pub(crate) ahead: Option<&'e Ahead<'e>>,
-    /// The vertices that are images.
-    pub(crate) targets: &'e [VertexIndex],
 }
 
 /// Steps mostly wait for the processes they run, so there may be more of them than cores.
 const LEAST_JOBS: usize = 8;
 
-impl<'e> Session<'e> {
-    pub(crate) fn new(parts: SessionParts<'e>) -> Session<'e> {
-        let SessionParts {
-            store,
-            helper,
-            clock,
-            layers,
-            resolver,
-            request,
-            definition,
-            contexts,
-            events,
-            cancel,
-            project,
-            times,
-            remote,
-            room,
-            no_containers,
-            device_specs,
-            cgroup,
-            exports,
-            ahead,
-            targets,
-        } = parts;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let jobs = request.jobs.unwrap_or(LEAST_JOBS.max(2 * cores)).max(1);
-        let mut read = HashSet::new();
-        for vertex in definition
-            .vertices()
-            .iter()
-            .filter(|vertex| !matches!(vertex.op, Op::Merge))
-        {
-            read.extend(vertex.inputs.iter().map(|input| input.edge.index()));
-        }
-        Session {
-            store,
-            helper,
-            clock,
-            layers,
-            resolver,
-            request,
-            definition,
-            contexts,
-            events,
-            cancel,
-            room,
-            no_containers,
-            device_specs,
-            cgroup,
-            jobs,
-            now: step::file::now(),
-            project,
-            downloads: Mutex::default(),
-            commits: Mutex::default(),
-            times,
-            remote,
-            exports,
-            ahead,
+impl Uses {
+    /// `targets` are the vertices that are images.
+    pub(super) fn of(definition: &Definition, targets: &[VertexIndex]) -> Uses {
+        let vertices = definition.vertices().iter();
+        let runs = vertices
+            .clone()
+            .filter(|vertex| matches!(vertex.op, Op::Exec(_)));
+        let readers = vertices.filter(|vertex| !matches!(vertex.op, Op::Merge));
+        let read = readers.flat_map(|vertex| vertex.inputs.iter().map(|input| input.edge.index()));
+        Uses {
             in_image: shipped(definition, targets),
-            missed: Mutex::default(),
-            runs_to_come: AtomicUsize::new(
-                definition
-                    .vertices()
-                    .iter()
-                    .filter(|vertex| matches!(vertex.op, Op::Exec(_)))
-                    .count(),
-            ),
-            chores: Chores::default(),
-            checksums: Mutex::default(),
-            tails: Mutex::default(),
-            read,
+            read: read.collect(),
+            runs: runs.count(),
         }
+    }
+}
+
+impl<'e> Session<'e> {
+    /// How many steps run at once.
+    pub(super) fn jobs(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let usual = LEAST_JOBS.max(2 * cores);
+        self.request.jobs.unwrap_or(usual).max(1)
     }
 
     /// The graph as the solver sees it.
@@ -213,13 +150,13 @@ impl<'e> Session<'e> {
     /// Takes note that a vertex was started, or found in the cache, for the first time.
     pub(super) fn note_reached(&self, index: VertexIndex) {
         if matches!(self.vertex(index).op, Op::Exec(_)) {
-            self.runs_to_come.fetch_sub(1, Ordering::Relaxed);
+            self.learned.runs_reached.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Whether another process is likely to be started after those that run.
     pub(crate) fn expects_runs(&self) -> bool {
-        self.runs_to_come.load(Ordering::Relaxed) > 0
+        self.uses.runs > self.learned.runs_reached.load(Ordering::Relaxed)
     }
 
     pub(crate) fn digest(&self, index: VertexIndex) -> VertexDigest {
@@ -265,9 +202,14 @@ impl<'e> Session<'e> {
         })
     }
 
+    /// Whether an image of the build stands on a vertex.
+    pub(super) fn is_in_image(&self, index: VertexIndex) -> bool {
+        self.uses.in_image.contains(&index.0)
+    }
+
     /// Whether this build looks into the layers of a vertex, and does not only pass them on.
     pub(super) fn is_read(&self, index: VertexIndex) -> bool {
-        self.read.contains(&index.0)
+        self.uses.read.contains(&index.0)
     }
 
     /// Why a vertex executes, as far as earlier builds tell.
@@ -338,6 +280,7 @@ impl<'e> Session<'e> {
             .map_err(|error| step::file::source_error(self, index, input, of, error))?;
         let made = Arc::new(made);
         let mut checksums = self
+            .learned
             .checksums
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -346,7 +289,8 @@ impl<'e> Session<'e> {
     }
 
     fn known_checksum(&self, index: VertexIndex, input: usize) -> Option<Arc<Checksum>> {
-        self.checksums
+        self.learned
+            .checksums
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&(index, input))
@@ -439,7 +383,8 @@ impl<'e> Session<'e> {
 
     /// Keeps the last lines of a step's output for the error that may follow.
     pub(crate) fn keep_tail(&self, index: VertexIndex, lines: Vec<String>) {
-        self.tails
+        self.learned
+            .tails
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(index, lines);
@@ -448,6 +393,7 @@ impl<'e> Session<'e> {
     pub(super) fn step_failed(&self, index: VertexIndex, source: StepError) -> BuildError {
         let vertex = self.vertex(index);
         let tail = self
+            .learned
             .tails
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

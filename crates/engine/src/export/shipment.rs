@@ -51,6 +51,18 @@ pub(crate) struct Shipping<'r> {
     pub(crate) as_it_came: bool,
 }
 
+impl Shipping<'static> {
+    /// As an image of the store is sent when nobody says how.
+    pub(crate) fn of_stored() -> Shipping<'static> {
+        Shipping {
+            encoding: Encoding::default(),
+            annotations: &[],
+            times: Times::Layer,
+            as_it_came: true,
+        }
+    }
+}
+
 impl Shipping<'_> {
     /// Whether an image is shipped as it is when nobody says how.
     fn is_usual(&self) -> bool {

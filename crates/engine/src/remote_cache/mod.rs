@@ -35,10 +35,7 @@ fn version(place: &CacheImport) -> Version {
 fn origin(place: &CacheImport) -> String {
     match place {
         CacheImport::Registry(reference) => registry_origin(reference),
-        CacheImport::Local(path) => {
-            // A later build may run elsewhere.
-            layout_origin(&std::path::absolute(path).unwrap_or_else(|_| path.clone()))
-        }
+        CacheImport::Local(path) => layout_origin(path),
     }
 }
 

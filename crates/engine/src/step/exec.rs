@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -161,12 +162,15 @@ impl Run<'_, '_> {
     }
 
     fn environment(&self, home: &str) -> Result<Vec<(OsString, OsString)>, StepError> {
-        let mut variables: Vec<(String, String)> = Vec::new();
-        let mut set =
-            |name: &str, value: &str| match variables.iter_mut().find(|(known, _)| known == name) {
-                Some(variable) => variable.1 = value.to_string(),
-                None => variables.push((name.to_string(), value.to_string())),
-            };
+        let mut variables: Vec<(OsString, OsString)> = Vec::new();
+        let mut put = |name: &str, value: OsString| match variables
+            .iter_mut()
+            .find(|(known, _)| known == name)
+        {
+            Some(variable) => variable.1 = value,
+            None => variables.push((name.into(), value)),
+        };
+        let mut set = |name: &str, value: &str| put(name, value.into());
         set("HOME", home);
         set("PATH", process::DEFAULT_PATH);
         session_proxies(self.session).for_each(|(name, value)| set(name, value));
@@ -185,19 +189,16 @@ impl Run<'_, '_> {
                         let value = self
                             .secret(&secret.id, secret.required)?
                             .unwrap_or_default();
-                        set(variable, &String::from_utf8_lossy(&value));
+                        put(variable, OsString::from_vec(value));
                     }
                 }
                 MountKind::Ssh(ssh) if self.session.request.ssh.contains_key(&ssh.id) => {
-                    set("SSH_AUTH_SOCK", &mount.target);
+                    put("SSH_AUTH_SOCK", mount.target.clone().into());
                 }
                 _ => {}
             }
         }
-        Ok(variables
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect())
+        Ok(variables)
     }
 
     fn mount(&mut self, mount: &graph::Mount) -> Result<Option<Mount>, StepError> {

@@ -22,6 +22,7 @@ pub(crate) fn commit(
 ) -> Result<String, StepError> {
     let commits = || {
         session
+            .learned
             .commits
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

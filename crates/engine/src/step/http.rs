@@ -38,6 +38,7 @@ pub(crate) fn identity(
     }
     let seen = bring(session, index, source)?;
     session
+        .learned
         .downloads
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -57,6 +58,7 @@ pub(crate) fn execute(
 ) -> Result<Handle, StepError> {
     let failed = || format!("download {}", git_remote::redacted(&source.url));
     let keyed = session
+        .learned
         .downloads
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
