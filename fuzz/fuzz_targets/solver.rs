@@ -144,9 +144,7 @@ fn nonsense(solver: &mut Solver<u8>, open: &mut Vec<Action<u8>>, choice: u8) -> 
             result: choice,
         },
     };
-    let before = solver.in_flight();
     solver.on(event.clone()).ok()?;
-    assert_eq!(solver.in_flight() + 1, before);
     // It was taken for the answer to some question about that vertex.
     let answered = open.iter().position(|question| answers(&event, question));
     let answered = answered.or_else(|| open.iter().position(|q| q.vertex() == vertex));
