@@ -239,3 +239,44 @@ fn remove(folder: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of two workloads each tool measures: `kiln:noop20,noop500 docker (BuildKit):noop20`.
+    #[track_caller]
+    fn check(arguments: &str, expected: &str) {
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let plan = parse(&arguments).and_then(|options| {
+            let workloads = chosen(&options)?;
+            let of = |tool: &str| {
+                let names = workloads.iter().map(|workload| workload.name);
+                let names = names.filter(|name| name.starts_with("noop"));
+                let names = names.filter(|name| !options.skips(name, tool));
+                format!("{tool}:{}", names.collect::<Vec<_>>().join(","))
+            };
+            let tools = ["kiln", "docker (BuildKit)"].into_iter();
+            let tools = tools.filter(|tool| options.wants(tool));
+            Ok(tools.map(of).collect::<Vec<_>>().join(" "))
+        });
+        assert_eq!(plan.unwrap_or_else(|error| error.to_string()), expected);
+    }
+
+    #[test]
+    fn workloads_and_tools_that_are_left_out() {
+        check("", "kiln:noop20,noop500 docker (BuildKit):noop20,noop500");
+        check("--only noop20", "kiln:noop20 docker (BuildKit):noop20");
+        check("--tool docker", "docker (BuildKit):noop20,noop500");
+        check("--skip noop20 --tool kiln", "kiln:noop500");
+        check(
+            "--skip noop500:docker",
+            "kiln:noop20,noop500 docker (BuildKit):noop20",
+        );
+        check("--skip", "--skip needs a value");
+        check("--fast", "no flag `--fast` of bench");
+        let unknown =
+            parse(&["--skip", "noop:docker"]).and_then(|options| chosen(&options).map(drop));
+        assert!(unknown.is_err_and(|error| error.to_string().starts_with("no workload `noop`")));
+    }
+}
