@@ -153,20 +153,7 @@ fn meaning(arg: &Arg) -> String {
         .map(cell)
         .collect();
     if arg.get_action().takes_values() {
-        for value in arg
-            .get_possible_values()
-            .iter()
-            .filter(|value| !value.is_hide_set())
-        {
-            let help = value
-                .get_help()
-                .map(|help| format!(": {}", cell(&help.to_string())));
-            lines.push(format!(
-                "`{}`{}",
-                value.get_name(),
-                help.unwrap_or_default()
-            ));
-        }
+        lines.extend(values(arg));
         let defaults = arg
             .get_default_values()
             .iter()
@@ -181,6 +168,22 @@ fn meaning(arg: &Arg) -> String {
         lines.push(format!("environment: `{}`", variable.to_string_lossy()));
     }
     lines.join("<br>")
+}
+
+/// The values of a flag that takes certain ones: a line for each that explains itself, or all in one.
+fn values(arg: &Arg) -> Vec<String> {
+    let values = arg.get_possible_values();
+    let shown = values.iter().filter(|value| !value.is_hide_set());
+    let explained = shown.clone().all(|value| value.get_help().is_some());
+    let lines = shown.map(|value| match value.get_help() {
+        Some(help) => format!("`{}`: {}", value.get_name(), cell(&help.to_string())),
+        None => format!("`{}`", value.get_name()),
+    });
+    let lines: Vec<String> = lines.collect();
+    match explained {
+        true => lines,
+        false => vec![lines.join(" or ")],
+    }
 }
 
 /// A text that neither ends a cell of a table nor begins a tag.

@@ -17,19 +17,19 @@ const PERIOD: u64 = 100_000;
 /// Limits that `kiln build` and `kiln run` have. 0 is none, as in docker.
 #[derive(Args)]
 pub(crate) struct LimitArgs {
-    /// Memory: at least 6m
+    /// Limit of memory, at least 6m
     #[arg(short, long, value_name = "BYTES", value_parser = parse_size)]
     memory: Option<u64>,
-    /// Memory and swap together; -1 is as much swap as there is [default: twice the memory]
+    /// Limit of memory and swap together; -1 is as much swap as there is [default: twice the memory]
     #[arg(long, value_name = "BYTES", value_parser = parse_swap, allow_hyphen_values = true)]
     memory_swap: Option<i64>,
-    /// Weight against others where processors are short [default: 1024]
+    /// Weight of the processes where processors are short [default: 1024]
     #[arg(short, long, value_name = "SHARES")]
     cpu_shares: Option<u64>,
-    /// Microseconds that --cpu-quota is counted over [default: 100000]
+    /// Period that --cpu-quota is counted over [default: 100000]
     #[arg(long, value_name = "MICROSECONDS")]
     cpu_period: Option<u64>,
-    /// Microseconds of processor time in each period; -1 is no limit
+    /// Processor time that may be taken in each period; -1 is no limit
     #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
     cpu_quota: Option<i64>,
     /// Processors that may be used: 0-3,7
@@ -38,7 +38,7 @@ pub(crate) struct LimitArgs {
     /// Memory nodes that may be used: 0-3,7
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
-    /// Control group that those of processes are made in: a path, or a slice of systemd's
+    /// Control group to make those of processes in: a path, or a slice of systemd's
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
 }
