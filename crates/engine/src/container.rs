@@ -132,6 +132,7 @@ impl Engine {
         );
         spec.cgroup = groups.as_ref().map(|groups| groups.cgroup().clone());
         let view = layers.view(&chain).map_err(failed)?;
+        spec.one_id = self.single_id();
         fill(&mut spec, request, &config.value().config, &*view).map_err(failed)?;
         give(&mut spec, &request.devices, &self.device_specs).map_err(failed)?;
         start(&self.helper, &spec, request, signals).map_err(failed)

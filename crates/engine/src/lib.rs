@@ -188,8 +188,12 @@ impl Engine {
 
     /// How layers are mounted here.
     fn mounting(&self) -> Mounting<'_> {
-        let single_id = self.standing.rung == runtime::rootless::Rung::Single;
-        Mounting::new(self, !self.standing.userxattr, single_id)
+        Mounting::new(self, !self.standing.userxattr, self.single_id())
+    }
+
+    /// Whether containers are in a user namespace of one id.
+    fn single_id(&self) -> bool {
+        self.standing.rung == runtime::rootless::Rung::Single
     }
 }
 

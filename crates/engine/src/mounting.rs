@@ -12,6 +12,8 @@ pub(crate) struct Mounting<'e> {
     engine: &'e Engine,
     /// overlayfs keeps its marks in `user.overlay.*`.
     pub(crate) userxattr: bool,
+    /// Owners are written down; see [`sys::fs::record_owner`].
+    pub(crate) single_id: bool,
     /// How packed layers are written out where they cannot be mounted.
     pub(crate) unpack: UnpackOptions,
 }
@@ -29,13 +31,14 @@ impl<'e> Mounting<'e> {
             Marks::User
         });
         let refused = if single_id {
-            Refused::Report
+            Refused::Record
         } else {
             Refused::Fail
         };
         Mounting {
             engine,
             userxattr: !initial_namespace,
+            single_id,
             unpack: UnpackOptions { deletions, refused },
         }
     }
@@ -49,7 +52,10 @@ impl<'e> Mounting<'e> {
     pub(crate) fn plain_files(&self) -> UnpackOptions {
         UnpackOptions {
             deletions: Deletions::None,
-            refused: self.unpack.refused,
+            refused: match self.single_id {
+                true => Refused::Report,
+                false => Refused::Fail,
+            },
         }
     }
 }

@@ -22,6 +22,7 @@ mod nearest;
 pub mod apply;
 pub mod erofs;
 mod host;
+pub mod made;
 mod ordered;
 mod outline;
 pub mod owner;

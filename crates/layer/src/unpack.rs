@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::{Mutex, PoisonError};
 use sys::Errno;
-use sys::fs::Target;
+use sys::fs::{FileType, Target};
 
 /// Bytes below which asking the file system to share, or for holes, costs more than copying.
 const WORTH_ASKING: u64 = 64 * 1024;
@@ -43,6 +43,8 @@ pub enum Refused {
     /// Go on and report it: in a user namespace with one id nothing can be given away, and device
     /// nodes cannot be made.
     Report,
+    /// The same, and write owners down where [`Tree::Dir`](crate::Tree) finds them.
+    Record,
 }
 
 /// How a directory is written.
@@ -57,7 +59,7 @@ pub struct UnpackOptions {
 /// What is not in the directory as the changes have it. Sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unpacked {
-    /// Inodes whose owner is another one.
+    /// Inodes whose owner is another one, but for those that have it written down.
     pub owners: Vec<RelPath>,
     /// Devices that are missing.
     pub devices: Vec<RelPath>,
@@ -283,17 +285,17 @@ impl Writer<'_> {
         file: &File,
         metadata: &Metadata,
     ) -> Result<(), UnpackError> {
+        let target = Target::File(file.as_fd());
         match sys::fs::set_owner(file, "", metadata.uid, metadata.gid) {
             Err(error) if self.tolerates(&error) => {
-                self.note(|report| report.owners.push(path.clone()));
+                self.keep_owner(path, metadata, FileType::RegularFile, |record| {
+                    record(target)
+                })?;
             }
             set => at(path, set)?,
         }
         for (name, value) in &metadata.xattrs {
-            at(
-                path,
-                sys::fs::set_xattr(Target::File(file.as_fd()), name, value),
-            )?;
+            at(path, sys::fs::set_xattr(target, name, value))?;
         }
         at(
             path,
@@ -317,7 +319,14 @@ impl Writer<'_> {
         } = node.metadata;
         match self.root.set_owner(path, uid, gid) {
             Err(error) if self.tolerates(&error) => {
-                self.note(|report| report.owners.push(path.clone()));
+                let kind = match node.kind {
+                    Kind::Directory => FileType::Directory,
+                    // No regular file comes here.
+                    _ => FileType::Unknown,
+                };
+                self.keep_owner(path, &node.metadata, kind, |record| {
+                    self.root.with_target(path, record)
+                })?;
             }
             set => at(path, set)?,
         }
@@ -330,6 +339,26 @@ impl Writer<'_> {
         at(path, self.root.set_mtime(path, mtime))
     }
 
+    /// Keeps the owner of an inode that could not get it, as the options say; `on` makes a call on
+    /// the inode.
+    fn keep_owner(
+        &self,
+        path: &RelPath,
+        metadata: &Metadata,
+        kind: FileType,
+        on: impl FnOnce(&dyn Fn(Target<'_>) -> io::Result<()>) -> io::Result<()>,
+    ) -> Result<(), UnpackError> {
+        if self.options.refused == Refused::Record {
+            let owner = (metadata.uid, metadata.gid);
+            return at(
+                path,
+                on(&|target| sys::fs::record_owner(target, kind, owner)),
+            );
+        }
+        self.note(|report| report.owners.push(path.clone()));
+        Ok(())
+    }
+
     /// Whether an error is one that the options put up with: not permitted, or an id that the
     /// user namespace does not have.
     fn tolerates(&self, error: &io::Error) -> bool {
@@ -339,7 +368,7 @@ impl Writer<'_> {
             source.and_then(Errno::from_io_error)
         };
         let errno = Errno::from_io_error(error).or_else(|| inner(error));
-        self.options.refused == Refused::Report && matches!(errno, Some(Errno::PERM | Errno::INVAL))
+        self.options.refused != Refused::Fail && matches!(errno, Some(Errno::PERM | Errno::INVAL))
     }
 
     fn note(&self, add: impl FnOnce(&mut Unpacked)) {

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | `security.capability` | yes, in its version 2 form: the root id of a user namespace means nothing elsewhere |
 //! | `system.posix_acl_access`, `system.posix_acl_default` | yes |
-//! | `user.*` | yes, but for `user.overlay.*` |
+//! | `user.*` | yes, but for `user.overlay.*`, and the owners that kiln writes down ([`sys::fs::OWNER_ATTRIBUTE`]) |
 //! | `trusted.*`, `security.selinux`, `security.ima`, anything else | no: they belong to the host |
 //!
-//! The marks that overlayfs leaves in its directories are read here too; they never become
-//! attributes of an image.
+//! The marks that overlayfs leaves in its directories are read here too, and owners that the kernel
+//! could not be told; they never become attributes of an image.
 
 use crate::Xattrs;
 use std::borrow::Cow;
@@ -37,7 +37,7 @@ impl Marks {
     }
 }
 
-/// What overlayfs says about an inode by attributes.
+/// What the attributes of an inode say that belong to no image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct OverlayMarks {
     /// The directory hides what is below it.
@@ -46,13 +46,16 @@ pub(crate) struct OverlayMarks {
     pub xattr_whiteouts: bool,
     /// The empty file is such a whiteout.
     pub whiteout: bool,
+    /// User and group that are written down for an inode which the kernel could not give them.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// The form in which the attribute `name` with `value` belongs to an image; `None` when it does
 /// not.
 pub fn image_value<'a>(name: &[u8], value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     if name == CAPABILITY {
-        return Some(without_root_id(value));
+        let is_owner = sys::fs::owner_in(name, value).is_some();
+        return (!is_owner).then(|| without_root_id(value));
     }
     is_kept(name).then_some(Cow::Borrowed(value))
 }
@@ -61,6 +64,7 @@ pub fn image_value<'a>(name: &[u8], value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
 pub fn is_kept(name: &[u8]) -> bool {
     match name {
         CAPABILITY | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
+        sys::fs::OWNER_ATTRIBUTE => false,
         _ => name.starts_with(b"user.") && !name.starts_with(Marks::User.prefix()),
     }
 }
@@ -78,10 +82,14 @@ pub(crate) fn read_with_marks(
     let mut kept = Xattrs::new();
     let mut found = OverlayMarks::default();
     for name in sys::fs::list_xattrs(target)? {
-        if is_kept(&name) {
-            if let Some(value) = sys::fs::get_xattr(target, &name)?
-                && let Some(value) = image_value(&name, &value)
-            {
+        if is_kept(&name) || name == sys::fs::OWNER_ATTRIBUTE {
+            let Some(value) = sys::fs::get_xattr(target, &name)? else {
+                continue;
+            };
+            if marks == Some(Marks::User) {
+                found.owner = sys::fs::owner_in(&name, &value).or(found.owner);
+            }
+            if let Some(value) = image_value(&name, &value) {
                 kept.insert(name, value.into_owned());
             }
         } else if let Some(mark) = marks.and_then(|marks| name.strip_prefix(marks.prefix())) {
@@ -152,6 +160,12 @@ mod tests {
         check("user.mime_type", b"text", Some(b"text"));
         check("user.overlay.opaque", b"y", None);
         check("user.overlayed", b"y", Some(b"y"));
+        check("user.kiln.owner", &[0; 8], None);
+        check(
+            "security.capability",
+            b"\0\0\0\x02\x21\0\0\0\x21\0\0\0kiln\0\0\0\0",
+            None,
+        );
         check("trusted.overlay.opaque", b"y", None);
         check("trusted.mine", b"y", None);
         check("security.selinux", b"system_u", None);

@@ -24,6 +24,7 @@ mod exec_error;
 mod helper;
 mod message;
 pub mod network;
+mod one_id;
 mod pool;
 mod process;
 pub mod rootless;

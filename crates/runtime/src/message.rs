@@ -47,6 +47,9 @@ pub(crate) enum Notice {
     Connect,
     /// The terminal's controlling end comes with this.
     Terminal,
+    /// From here on, calls about users and owners wait for an answer. What they come out of comes
+    /// with this; the root is the container's already.
+    Asks,
     /// It gives up.
     Failed { failure: Failure },
 }
@@ -88,6 +91,7 @@ wire_enum!(Notice {
     2 => Terminal {},
     3 => Failed { failure: failure },
     4 => Follow {},
+    5 => Asks {},
 });
 wire_struct!(Shortcuts {
     prepared,

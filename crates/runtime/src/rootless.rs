@@ -77,7 +77,7 @@ pub fn enter() -> Result<Standing, EnterError> {
     let missing = plan.carry_out()?;
     let (rung, cost) = match missing {
         None => (Rung::Mapped, "layers are kept as directories"),
-        Some(_) => (Rung::Single, "which has one user, root"),
+        Some(_) => (Rung::Single, "owners are recorded, processes see one user"),
     };
     Ok(Standing {
         rung,

@@ -26,6 +26,10 @@ pub struct ProcessSpec {
     pub cwd: PathBuf,
     /// Who runs it.
     pub user: User,
+    /// The user namespace has one id ([`Rung::Single`](crate::rootless::Rung)). Changes of owners
+    /// are written down ([`sys::fs::record_owner`]), and a process is whatever user it says it is,
+    /// though to the kernel all are one.
+    pub one_id: bool,
     /// Host name in the process's own UTS namespace.
     pub hostname: String,
     /// Mounts over the root, in order; a later one may lie inside an earlier one.
@@ -67,6 +71,7 @@ impl ProcessSpec {
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             user: User::default(),
+            one_id: false,
             hostname: String::new(),
             mounts: Vec::new(),
             devices: Vec::new(),

@@ -14,6 +14,7 @@ use crate::clock::Follower;
 use crate::container::{self, Ground, Role, Surroundings};
 use crate::message::{During, Failure, Notice, Report, SetUpError, Stub, Touched};
 use crate::network::Connection;
+use crate::one_id::OneId;
 use crate::pool::Pool;
 use crate::process::{Outcome, Shortcuts};
 use crate::spec::{Network, ProcessSpec};
@@ -217,6 +218,7 @@ struct Supervisor {
     follower: Option<Follower>,
     clock_refused: Option<i32>,
     terminal: Option<OwnedFd>,
+    one_id: Option<OneId>,
     stubs: Vec<Stub>,
     touched: Vec<Touched>,
     /// The caller has hung up; its side is not listened to any more.
@@ -235,6 +237,7 @@ impl Supervisor {
             follower: None,
             clock_refused: None,
             terminal: None,
+            one_id: None,
             stubs: Vec::new(),
             touched: Vec::new(),
             abandoned: false,
@@ -276,55 +279,102 @@ impl Supervisor {
     /// Hears what the container says until it becomes the program or gives up.
     fn listen(&mut self, spec: &ProcessSpec) -> Option<Failure> {
         loop {
-            let control = (!self.abandoned).then(|| self.control.as_fd());
-            let ready = sys::poll::readable([Some(self.channel.as_fd()), control], None);
-            let Ok([said, ordered]) = ready else {
+            let Ok([said, ordered, asked]) = self.ready(self.channel.as_fd()) else {
                 return None;
             };
             if ordered {
                 self.obey();
             }
+            if asked {
+                self.answer();
+            }
             if !said {
                 continue;
             }
-            match self.hear() {
-                Ok(Some(Notice::Made { stubs, directories })) => {
-                    self.stubs = stubs;
-                    self.touched = directories;
-                }
-                Ok(Some(Notice::Connect)) => match self.connect(spec) {
-                    Ok(connection) => {
-                        self.connection = connection;
-                        (&self.channel).write_all(&[1]).ok();
-                    }
-                    Err(error) => {
-                        sys::process::send_signal(&self.pidfd, SIGKILL).ok();
-                        return Some(error.into());
-                    }
-                },
-                Ok(Some(Notice::Follow)) => {
-                    match Follower::start(self.pid, spec.clock_ahead) {
-                        Ok(follower) => self.follower = Some(follower),
-                        Err(error) => self.clock_refused = Some(error.raw_os_error().unwrap_or(0)),
-                    }
-                    let followed = u8::from(self.follower.is_some());
-                    (&self.channel).write_all(&[followed]).ok();
-                }
-                Ok(Some(Notice::Failed { failure })) => return Some(failure),
-                Ok(Some(Notice::Terminal)) => {}
+            let done = match self.hear() {
+                Ok(Some((notice, descriptor))) => self.heed(spec, notice, descriptor),
                 // Closed by `exec`: it runs. Or cut short: its end will tell.
                 Ok(None) | Err(_) => return None,
+            };
+            if let Err(failure) = done {
+                return Some(failure);
             }
         }
     }
 
-    /// The next notice, with the terminal that may come along.
-    fn hear(&mut self) -> io::Result<Option<Notice>> {
+    /// Does what a notice asks for.
+    fn heed(
+        &mut self,
+        spec: &ProcessSpec,
+        notice: Notice,
+        descriptor: Option<OwnedFd>,
+    ) -> Result<(), Failure> {
+        let done = match notice {
+            Notice::Made { stubs, directories } => {
+                self.stubs = stubs;
+                self.touched = directories;
+                Ok(())
+            }
+            Notice::Connect => self.connect(spec).map(|connection| {
+                self.connection = connection;
+                (&self.channel).write_all(&[1]).ok();
+            }),
+            Notice::Follow => {
+                self.follow(spec.clock_ahead);
+                Ok(())
+            }
+            Notice::Terminal => {
+                self.terminal = descriptor;
+                Ok(())
+            }
+            Notice::Asks => self.attend(spec, descriptor),
+            Notice::Failed { failure } => return Err(failure),
+        };
+        done.map_err(|error| {
+            sys::process::send_signal(&self.pidfd, SIGKILL).ok();
+            error.into()
+        })
+    }
+
+    /// Has another process follow the container, and tells it whether one does.
+    fn follow(&mut self, ahead: u32) {
+        match Follower::start(self.pid, ahead) {
+            Ok(follower) => self.follower = Some(follower),
+            Err(error) => self.clock_refused = Some(error.raw_os_error().unwrap_or(0)),
+        }
+        let followed = u8::from(self.follower.is_some());
+        (&self.channel).write_all(&[followed]).ok();
+    }
+
+    /// Begins to answer calls about users and owners.
+    fn attend(&mut self, spec: &ProcessSpec, listener: Option<OwnedFd>) -> Result<(), SetUpError> {
+        let process = self.pid.cast_unsigned();
+        let listener = listener.ok_or_else(|| io::ErrorKind::InvalidData.into());
+        let attended = listener.and_then(|listener| OneId::new(listener, process, &spec.user));
+        self.one_id = Some(attended.during(|| "attend to owners and users".to_owned())?);
+        Ok(())
+    }
+
+    /// The next notice, with what may come along.
+    fn hear(&self) -> io::Result<Option<(Notice, Option<OwnedFd>)>> {
         let received = wire::receive(&self.channel)?;
-        Ok(received.map(|(notice, descriptors)| {
-            self.terminal = descriptors.into_iter().next().or(self.terminal.take());
-            notice
-        }))
+        Ok(received.map(|(notice, descriptors)| (notice, descriptors.into_iter().next())))
+    }
+
+    /// Waits for `event`, the caller or a call that asks, and tells which are there.
+    fn ready(&self, event: BorrowedFd<'_>) -> io::Result<[bool; 3]> {
+        let control = (!self.abandoned).then(|| self.control.as_fd());
+        let asks = self.one_id.as_ref().map(AsFd::as_fd);
+        sys::poll::readable([Some(event), control, asks], None)
+    }
+
+    /// Answers the call that waits. Once nobody is left who could make one, or answering fails,
+    /// those that still come fail by themselves.
+    fn answer(&mut self) {
+        let served = self.one_id.as_mut().map(OneId::serve);
+        if !matches!(served, Some(Ok(true))) {
+            self.one_id = None;
+        }
     }
 
     fn connect(&self, spec: &ProcessSpec) -> Result<Option<Connection>, SetUpError> {
@@ -343,13 +393,15 @@ impl Supervisor {
     /// Waits for the end, obeying the caller meanwhile.
     fn wait(&mut self) -> io::Result<sys::process::Exit> {
         loop {
-            let control = (!self.abandoned).then(|| self.control.as_fd());
-            let [ended, ordered] = sys::poll::readable([Some(self.pidfd.as_fd()), control], None)?;
+            let [ended, ordered, asked] = self.ready(self.pidfd.as_fd())?;
             if ended {
                 return sys::process::wait(&self.pidfd);
             }
             if ordered {
                 self.obey();
+            }
+            if asked {
+                self.answer();
             }
         }
     }

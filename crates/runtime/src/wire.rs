@@ -245,6 +245,7 @@ wire_struct!(ProcessSpec {
     env,
     cwd,
     user,
+    one_id,
     hostname,
     mounts,
     devices,

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use rustix::fs::Mode;
 pub use rustix::process::{Resource, Rlimit, Signal};
-pub use rustix::process::{fchdir, pidfd_open};
+pub use rustix::process::{chroot, fchdir, pidfd_open};
 pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};
 pub use rustix::process::{getrlimit, setrlimit, setsid, umask};
 pub use rustix::system::sethostname;
@@ -39,6 +39,104 @@ pub fn one_processor() -> io::Result<()> {
 pub fn nice(increment: i32) -> io::Result<()> {
     rustix::process::nice(increment)?;
     Ok(())
+}
+
+/// A limit of another process, by the number of one of its threads; with `new`, it is set, and what
+/// it was before is returned.
+///
+/// # Errors
+/// The errno of `prlimit(2)`: `ESRCH` when there is no such process.
+pub fn limit_of(thread: u32, resource: Resource, new: Option<Rlimit>) -> io::Result<Rlimit> {
+    let raw = |bound: Option<u64>| bound.unwrap_or(libc::RLIM_INFINITY);
+    let new = new.map(|limit| libc::rlimit64 {
+        rlim_cur: raw(limit.current),
+        rlim_max: raw(limit.maximum),
+    });
+    let mut old = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both pointers lead to live structures of the type that the call takes, or are null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            thread,
+            resource as libc::c_int,
+            new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+            &raw mut old,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bound = |raw: u64| (raw != libc::RLIM_INFINITY).then_some(raw);
+    Ok(Rlimit {
+        current: bound(old.rlim_cur),
+        maximum: bound(old.rlim_max),
+    })
+}
+
+/// Reads memory of another process, by the number of one of its threads. Returns how many bytes
+/// there were.
+///
+/// # Errors
+/// The errno of `process_vm_readv(2)`: `EFAULT` when not even the first byte is there.
+pub fn read_memory(thread: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let remote = remote(address, buffer.len());
+    // SAFETY: the kernel writes at most the length of the live buffer into it; the other address is
+    // never followed in this process.
+    let count = unsafe {
+        libc::process_vm_readv(
+            thread.cast_signed(),
+            &raw const local,
+            1,
+            &raw const remote,
+            1,
+            0,
+        )
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes to the memory of another process, by the number of one of its threads.
+///
+/// # Errors
+/// The errno of `process_vm_writev(2)`; `EFAULT` when not all of it could be written.
+pub fn write_memory(thread: u32, address: u64, bytes: &[u8]) -> io::Result<()> {
+    let local = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let remote = remote(address, bytes.len());
+    // SAFETY: the kernel only reads the live bytes; the other address is never followed in this
+    // process.
+    let count = unsafe {
+        libc::process_vm_writev(
+            thread.cast_signed(),
+            &raw const local,
+            1,
+            &raw const remote,
+            1,
+            0,
+        )
+    };
+    match usize::try_from(count) {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A piece of another process's memory.
+fn remote(address: u64, len: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address as usize),
+        iov_len: len,
+    }
 }
 
 /// Namespaces that a new process gets for itself.

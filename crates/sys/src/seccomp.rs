@@ -1,10 +1,10 @@
 //! Installing a system call filter. Crate `runtime` writes the programs.
 //!
-//! A filter may also leave the decision to another thread or process, which listens. Containers
-//! have no such filter: tests make system calls fail with it.
+//! A filter may also leave the decision to another thread or process, which listens: containers in
+//! a user namespace of one id have such a filter, and tests make system calls fail with one.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One instruction of a classic BPF program, laid out as the kernel's `struct sock_filter`.
 #[repr(C)]
@@ -76,13 +76,65 @@ pub struct Call {
     id: u64,
     /// The thread that makes it.
     pub thread: u32,
-    /// Which call it is, on this architecture.
+    /// For which architecture it is made: an `AUDIT_ARCH_*` value.
+    pub architecture: u32,
+    /// Which call it is, on that architecture.
     pub number: i32,
     /// Its arguments; pointers are addresses of that thread's memory.
     pub arguments: [u64; 6],
 }
 
+/// A decision on a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel makes it.
+    Through,
+    /// It is not made, and fails with this errno.
+    Fail(i32),
+    /// It is not made, and returns this.
+    Return(i64),
+}
+
+impl From<OwnedFd> for Listener {
+    /// Takes a listener over that another process has sent.
+    fn from(descriptor: OwnedFd) -> Listener {
+        Listener(descriptor)
+    }
+}
+
+impl AsFd for Listener {
+    /// Can be read when a call waits, or when nobody is left who could make one.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`
+const SYNC_WAKE_UP: libc::c_ulong = 1;
+
 impl Listener {
+    /// Has whoever asks and whoever listens take turns on one processor, which is quicker if the
+    /// listener does nothing but wait for calls. Nothing happens before Linux 6.6.
+    pub fn take_turns(&self) {
+        let set_flags = libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS;
+        // SAFETY: the call takes a number and reads no memory.
+        unsafe { libc::ioctl(self.0.as_raw_fd(), set_flags, SYNC_WAKE_UP) };
+    }
+
+    /// Whether the call still waits: what was read of its thread's memory was that thread's.
+    pub fn waits(&self, call: &Call) -> bool {
+        let id = call.id;
+        // SAFETY: the kernel reads the number that the live pointer leads to.
+        let result = unsafe {
+            libc::ioctl(
+                self.0.as_raw_fd(),
+                libc::SECCOMP_IOCTL_NOTIF_ID_VALID,
+                &raw const id,
+            )
+        };
+        result == 0
+    }
+
     /// Waits for the next call; `None` when nobody is left who could make one.
     ///
     /// # Errors
@@ -124,22 +176,27 @@ impl Listener {
         Ok(Call {
             id: asked.id,
             thread: asked.pid,
+            architecture: asked.data.arch,
             number: asked.data.nr,
             arguments: asked.data.args,
         })
     }
 
-    /// Lets a call through, or makes it fail with an errno.
+    /// Decides.
     ///
     /// # Errors
     /// The errno of `ioctl(2)`: `ENOENT` when whoever asked was killed meanwhile.
-    pub fn answer(&self, call: &Call, errno: Option<i32>) -> io::Result<()> {
-        let through = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+    pub fn answer(&self, call: &Call, answer: Answer) -> io::Result<()> {
+        let (value, error, flags) = match answer {
+            Answer::Through => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+            Answer::Fail(errno) => (0, -errno, 0),
+            Answer::Return(value) => (value, 0, 0),
+        };
         let answer = libc::seccomp_notif_resp {
             id: call.id,
-            val: 0,
-            error: errno.map_or(0, |errno| -errno),
-            flags: errno.map_or(through as u32, |_| 0),
+            val: value,
+            error,
+            flags,
         };
         let descriptor = self.0.as_raw_fd();
         // SAFETY: the kernel reads the structure that the live pointer leads to.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::mpsc;
 
-use sys::seccomp::{Call, Instruction, Listener};
+use sys::seccomp::{Answer, Call, Instruction, Listener};
 
 /// Which change fails, and how.
 #[derive(Clone, Debug)]
@@ -109,15 +109,15 @@ impl FaultyDisk {
     fn decide(&self, listener: &Listener) -> io::Result<(usize, Option<String>)> {
         let (mut changes, mut failed) = (0, None);
         while let Some(call) = listener.next()? {
-            let mut errno = None;
+            let mut answer = Answer::Through;
             if let Some(target) = self.changed(&call) {
                 if self.at == Some(changes) {
-                    errno = Some(self.errno);
+                    answer = Answer::Fail(self.errno);
                     failed = Some(format!("call {} on {}", call.number, target.display()));
                 }
                 changes += 1;
             }
-            match listener.answer(&call, errno) {
+            match listener.answer(&call, answer) {
                 // It was killed while it waited.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 other => other?,

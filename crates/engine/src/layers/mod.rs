@@ -249,6 +249,11 @@ impl<'e> Layers<'e> {
         self.mounting.userxattr
     }
 
+    /// Whether a user namespace of one id is all there is: owners are written down.
+    pub(crate) fn single_id(&self) -> bool {
+        self.mounting.single_id
+    }
+
     /// Where long lists go.
     pub(crate) fn scratch(&self) -> Scratch {
         Scratch::new(self.store.root())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::{Exec, InputIndex, MountKind, Vertex};
+use layer::owner::Ids;
 use runtime::{Exit, Io, Mount, Network, Outcome, ProcessSpec, Security};
 use solver::VertexIndex;
 use store::{ActiveSnapshot, CacheMount};
@@ -63,6 +64,15 @@ pub(crate) fn execute(
         cache
             .publish()
             .map_err(StepError::failed("keep a cache mount"))?;
+    }
+    if spec.one_id {
+        let owner = Ids {
+            uid: spec.user.uid,
+            gid: spec.user.gid,
+        };
+        let below = session.layers.view(base)?;
+        layer::made::record_owners_of_new(snapshot.upper(), &*below, owner)
+            .map_err(StepError::failed("give the step's files to its user"))?;
     }
     let (layer, work) = snapshot
         .commit_first()
@@ -128,6 +138,7 @@ impl Run<'_, '_> {
             gid: user.gid,
             groups: user.groups,
         };
+        spec.one_id = self.session.layers.single_id();
         spec.hostname.clone_from(&exec.hostname);
         spec.security = match exec.security {
             graph::Security::Sandbox => Security::sandbox(),
@@ -218,8 +229,8 @@ impl Run<'_, '_> {
                 Some(content) if !mount.target.is_empty() => runtime::MountKind::File {
                     content,
                     mode: secret.mode,
-                    uid: secret.uid,
-                    gid: secret.gid,
+                    uid: self.mapped(secret.uid),
+                    gid: self.mapped(secret.gid),
                     readonly: true,
                 },
                 _ => return Ok(None),
@@ -323,7 +334,7 @@ impl Run<'_, '_> {
                     let top = layer::RelPath::root();
                     root.set_permissions(&top, cache.mode)
                         .map_err(StepError::failed(failed()))?;
-                    root.set_owner(&top, cache.uid, cache.gid)
+                    root.set_owner(&top, self.mapped(cache.uid), self.mapped(cache.gid))
                         .map_err(StepError::failed(failed()))?;
                 }
             }
@@ -340,6 +351,15 @@ impl Run<'_, '_> {
             path: PathBuf::from("/"),
             readonly: cache.readonly,
         })
+    }
+
+    /// An id that a mount asks for, as the container can have it: where there is but one, every
+    /// process may use what is that one's.
+    fn mapped(&self, id: u32) -> u32 {
+        match self.session.layers.single_id() {
+            true => 0,
+            false => id,
+        }
     }
 
     /// The value of a secret. It goes into the container and nowhere else.

@@ -8,7 +8,7 @@ use crate::host::{HostView, kind_of, node_of};
 use crate::root::Root;
 use crate::walk::{Descend, Listed, preorder};
 use crate::xattr::{self, Marks, OverlayMarks};
-use crate::{Change, Content, Data, Kind, LinkId, Node, RelPath, View};
+use crate::{Change, Content, Data, Kind, LinkId, Metadata, Node, RelPath, View};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -95,10 +95,22 @@ impl Upper {
     }
 
     pub(super) fn node(&self, layer: u64, path: &RelPath) -> io::Result<Node> {
-        let mut node = self
-            .view
-            .lookup(path)?
-            .ok_or_else(|| crate::root::PathError::new("look up", path, sys::Errno::NOENT))?;
+        let failed = |error: io::Error| crate::root::PathError::new("look up", path, error);
+        let stat = self.root_dir().stat(path)?;
+        let stat = stat.ok_or_else(|| failed(sys::Errno::NOENT.into()))?;
+        let read = || {
+            let kind = match path.is_root() {
+                true => Kind::Directory,
+                false => {
+                    let (parent, name) = self.root_dir().parent(path)?;
+                    kind_of(parent.as_fd(), name, &stat)?
+                }
+            };
+            let marked = |target: Target<'_>| xattr::read_with_marks(target, Some(self.marks));
+            let (xattrs, marks) = self.root_dir().with_target(path, marked)?;
+            Ok(owned(node_of(&stat, kind, xattrs), marks))
+        };
+        let mut node = read().map_err(failed)?;
         if let Some(links) = &mut node.links {
             links.device = layer;
         }
@@ -156,7 +168,7 @@ impl Upper {
         let kind = kind_of(dir, name, &stat)?;
         Ok(Entry::Put {
             opaque: marks.opaque && kind == Kind::Directory,
-            node: node_of(&stat, kind, xattrs),
+            node: owned(node_of(&stat, kind, xattrs), marks),
         })
     }
 
@@ -180,6 +192,15 @@ impl Upper {
         });
         Change::Put { node, opaque, data }
     }
+}
+
+/// With the owner that is written down for it, unless the kernel knows of another.
+fn owned(mut node: Node, marks: OverlayMarks) -> Node {
+    let Metadata { uid, gid, .. } = &mut node.metadata;
+    if let (Some(owner), (0, 0)) = (marks.owner, (*uid, *gid)) {
+        (*uid, *gid) = owner;
+    }
+    node
 }
 
 fn place(marks: OverlayMarks) -> Place {

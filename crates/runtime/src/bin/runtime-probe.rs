@@ -12,7 +12,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
-use runtime::rootless::Standing;
+use runtime::rootless::{Rung, Standing};
 use runtime::{Exit, Helper, Network, ProcessSpec, Stream, spawn};
 use std::error::Error;
 use std::io::Write;
@@ -56,7 +56,9 @@ fn spec(dir: &str, standing: &Standing, args: &[&str]) -> ProcessSpec {
         work: dir.join("work"),
         userxattr: standing.userxattr,
     };
-    ProcessSpec::new(root, args.iter().copied())
+    let mut spec = ProcessSpec::new(root, args.iter().copied());
+    spec.one_id = standing.rung == Rung::Single;
+    spec
 }
 
 fn run(spec: &ProcessSpec) -> Result<ExitCode, Box<dyn Error>> {

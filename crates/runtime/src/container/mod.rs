@@ -88,7 +88,7 @@ fn set_up(
         .during(|| format!("make the working directory {}", spec.cwd.display()))?;
     sys::process::umask(Mode::from_raw_mode(0o022));
     streams::set_up(spec, channel, stdin)?;
-    program::prepare(spec)
+    program::prepare(spec, channel)
 }
 
 /// Makes a directory that is missing. Links are followed, also those that lead nowhere.

@@ -1,15 +1,19 @@
 //! Finding the program, giving up privileges, and becoming it.
 
 use crate::exec_error::{ExecError, explain};
-use crate::message::{During, Failure, SetUpError};
-use crate::seccomp::{Architecture, clock, docker_default};
+use crate::message::{During, Failure, Notice, SetUpError};
+use crate::seccomp::{self, Architecture, clock, docker_default};
 use crate::spec::{ProcessSpec, Resource};
+use crate::{one_id, wire};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use sys::process::Rlimit;
+use sys::process::{Namespaces, Rlimit};
+use sys::user_namespace::{IdKind, IdMapping};
 
 /// Where programs are looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,7 +53,7 @@ impl Ready {
 }
 
 /// Applies limits, identity, capabilities and filter, and finds the program as its user would.
-pub(super) fn prepare(spec: &ProcessSpec) -> Result<Ready, SetUpError> {
+pub(super) fn prepare(spec: &ProcessSpec, channel: &UnixStream) -> Result<Ready, SetUpError> {
     for limit in &spec.rlimits {
         set_limit(limit).during(|| format!("set the limit {:?}", limit.resource))?;
     }
@@ -69,7 +73,7 @@ pub(super) fn prepare(spec: &ProcessSpec) -> Result<Ready, SetUpError> {
     let (args, env) = strings()
         .map_err(|_| io::Error::from_raw_os_error(sys::Errno::INVAL.raw_os_error()))
         .during(|| "take arguments and environment, which hold a NUL byte".to_owned())?;
-    drop_privileges(spec)?;
+    drop_privileges(spec, channel)?;
     let program = spec.args.first().cloned().unwrap_or_default();
     let path = environment.iter().find(|(name, _)| name == "PATH");
     let path = path.map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
@@ -126,19 +130,27 @@ fn environment(entries: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
 
 /// The order matters: the filter needs `CAP_SYS_ADMIN` to be installed while setuid programs still
 /// work, the bounding set needs `CAP_SETPCAP`, and the change of user ends both.
-fn drop_privileges(spec: &ProcessSpec) -> Result<(), SetUpError> {
+fn drop_privileges(spec: &ProcessSpec, channel: &UnixStream) -> Result<(), SetUpError> {
     let security = &spec.security;
     let keep = security.capabilities.bits();
+    if spec.one_id && spec.user.uid != 0 {
+        rename_the_one_id(spec)?;
+    }
     sys::credential::limit_capabilities(keep).during(|| "limit the capabilities".to_owned())?;
     if let (true, Some(architecture)) = (spec.clock_ahead != 0, Architecture::native()) {
         sys::seccomp::install(&clock::filter(architecture))
             .during(|| "install the filter for another clock".to_owned())?;
     }
-    if let (true, Some(architecture)) = (security.seccomp, Architecture::native()) {
+    let is_heard = spec.one_id && install_asking_filter(spec, channel)?;
+    if let (true, false, Some(architecture)) = (security.seccomp, is_heard, Architecture::native())
+    {
         let filter = docker_default(architecture, security.capabilities);
         sys::seccomp::install(&filter).during(|| "install the system call filter".to_owned())?;
     }
-    set_user(spec)?;
+    // Otherwise it is that user already, as far as the kernel is concerned.
+    if !spec.one_id {
+        set_user(spec)?;
+    }
     sys::credential::set_capabilities(keep).during(|| "set the capabilities".to_owned())?;
     if security.no_new_privileges {
         sys::credential::set_no_new_privileges().during(|| "set no_new_privs".to_owned())?;
@@ -146,23 +158,49 @@ fn drop_privileges(spec: &ProcessSpec) -> Result<(), SetUpError> {
     Ok(())
 }
 
+/// Moves into a user namespace in which the one id is the program's user: so it sees itself as the
+/// owner of files, and not as root.
+fn rename_the_one_id(spec: &ProcessSpec) -> Result<(), SetUpError> {
+    let named = |kind, inside| {
+        let map = IdMapping {
+            inside,
+            outside: 0,
+            count: 1,
+        };
+        sys::user_namespace::write_own_map(kind, map)
+    };
+    let user = &spec.user;
+    sys::process::unshare(Namespaces::default(), true)
+        .and_then(|()| named(IdKind::User, user.uid))
+        .and_then(|()| named(IdKind::Group, user.gid))
+        .during(|| format!("become user {} and group {}", user.uid, user.gid))
+}
+
+/// Installs the filter that leaves calls about users and owners to the supervisor. `false` where
+/// there can be none: the surroundings have such a filter themselves, or there is no table.
+fn install_asking_filter(spec: &ProcessSpec, channel: &UnixStream) -> Result<bool, SetUpError> {
+    let security = &spec.security;
+    let Some(architecture) = Architecture::native() else {
+        return Ok(false);
+    };
+    let docker = security.seccomp.then_some(security.capabilities);
+    let filter = seccomp::compile(architecture, docker, one_id::ASKED);
+    let Ok(listener) = sys::seccomp::listen(&filter) else {
+        return Ok(false);
+    };
+    wire::send(channel, &Notice::Asks, &[listener.as_fd()])
+        .during(|| "hand over the system call filter".to_owned())?;
+    Ok(true)
+}
+
 fn set_user(spec: &ProcessSpec) -> Result<(), SetUpError> {
     let user = &spec.user;
-    let result = match setgroups_denied() {
-        // A user namespace of one id: there are no other groups to have.
-        true => sys::credential::set_ids(user.uid, user.gid),
-        false => sys::credential::set_user(user.uid, user.gid, &user.groups),
-    };
-    result.during(|| {
+    sys::credential::set_user(user.uid, user.gid, &user.groups).during(|| {
         format!(
             "become user {} and group {} (are they mapped into the user namespace?)",
             user.uid, user.gid
         )
     })
-}
-
-fn setgroups_denied() -> bool {
-    std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"))
 }
 
 /// Finds a program as `execvp(3)` would.

@@ -41,10 +41,19 @@ pub(super) fn set_up(
 }
 
 fn give_pipe(stream: std::os::fd::BorrowedFd<'_>, spec: &ProcessSpec) -> io::Result<()> {
-    if spec.user.uid != 0 && sys::fs::stat(stream)?.kind == FileType::Fifo {
-        sys::fs::set_owner(stream, c"", spec.user.uid, spec.user.gid)?;
+    let (uid, gid) = owner(spec);
+    if uid != 0 && sys::fs::stat(stream)?.kind == FileType::Fifo {
+        sys::fs::set_owner(stream, c"", uid, gid)?;
     }
     Ok(())
+}
+
+/// Whose the streams are to be. With one id everything is that one's already.
+fn owner(spec: &ProcessSpec) -> (u32, u32) {
+    match spec.one_id {
+        true => (0, 0),
+        false => (spec.user.uid, spec.user.gid),
+    }
 }
 
 fn terminal(spec: &ProcessSpec, channel: &UnixStream) -> Result<(), SetUpError> {
@@ -54,9 +63,9 @@ fn terminal(spec: &ProcessSpec, channel: &UnixStream) -> Result<(), SetUpError> 
         sys::pty::set_window_size(&terminal.controller, size).during(step)?;
     }
     // Group 5 is tty; in a user namespace without it the group stays.
-    let owner = (spec.user.uid, 5);
-    if sys::fs::set_owner(&terminal.peer, c"", owner.0, owner.1).is_err() {
-        sys::fs::set_owner(&terminal.peer, c"", owner.0, spec.user.gid).during(step)?;
+    let (uid, gid) = owner(spec);
+    if sys::fs::set_owner(&terminal.peer, c"", uid, 5).is_err() {
+        sys::fs::set_owner(&terminal.peer, c"", uid, gid).during(step)?;
     }
     console(&terminal.peer).during(|| "make /dev/console".to_owned())?;
     sys::pty::set_controlling(&terminal.peer).during(step)?;

@@ -17,6 +17,10 @@ pub(super) enum Verdict {
     KnownPersonality,
     /// Made when argument 0 asks for no new namespace.
     NoNewNamespaces,
+    /// Whoever listens decides.
+    Ask,
+    /// Whoever listens decides when argument 0 is `PR_SET_KEEPCAPS`; made otherwise.
+    AskToKeepCapabilities,
 }
 
 /// The verdicts for one architecture.
@@ -29,6 +33,21 @@ pub(super) struct ArchFilter {
 }
 
 impl ArchFilter {
+    /// From verdicts by number; all other numbers are allowed.
+    pub(super) fn allowing(audit: u32, mut calls: Vec<(u32, Verdict)>) -> ArchFilter {
+        calls.sort_by_key(|&(number, _)| number);
+        let mut runs = vec![(0, Verdict::Allow)];
+        for &(number, verdict) in &calls {
+            runs.extend([(number, verdict), (number + 1, Verdict::Allow)]);
+        }
+        // Of two that begin at the same number, the later one counts.
+        runs.reverse();
+        runs.dedup_by_key(|&mut (number, _)| number);
+        runs.reverse();
+        runs.dedup_by(|later, earlier| later.1 == earlier.1);
+        ArchFilter { audit, runs }
+    }
+
     /// From verdicts by number. Numbers that are missing are refused, or, behind the newest number
     /// of the block (first number, newest) that they lie in, unknown.
     pub(super) fn new(
@@ -90,6 +109,7 @@ const ARGUMENT_HIGH: u32 = 20;
 
 pub(super) const ALLOW: u32 = 0x7fff_0000;
 pub(super) const ERRNO: u32 = 0x0005_0000;
+const USER_NOTIFICATION: u32 = 0x7fc0_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 pub(super) const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -98,6 +118,8 @@ const ENOSYS: u32 = 38;
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 /// Linux, with short inode numbers or without, and the question which one is set.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// `PR_SET_KEEPCAPS`
+const KEEP_CAPABILITIES: u32 = 8;
 /// Socket families that are refused: those that are known ways out of a container, and whatever is
 /// newer than the last one.
 const REFUSED_FAMILIES: [u32; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
@@ -165,6 +187,13 @@ fn verdict(verdict: Verdict) -> Vec<Instruction> {
         Verdict::Allow => vec![instruction(RETURN, ALLOW)],
         Verdict::Refuse => vec![instruction(RETURN, ERRNO | EPERM)],
         Verdict::Unknown => vec![instruction(RETURN, ERRNO | ENOSYS)],
+        Verdict::Ask => vec![instruction(RETURN, USER_NOTIFICATION)],
+        Verdict::AskToKeepCapabilities => vec![
+            instruction(LOAD, ARGUMENT_LOW),
+            branch(JUMP_EQUAL, KEEP_CAPABILITIES, 0, 1),
+            instruction(RETURN, USER_NOTIFICATION),
+            instruction(RETURN, ALLOW),
+        ],
         Verdict::NoNewNamespaces => vec![
             instruction(LOAD, ARGUMENT_LOW),
             instruction(AND, CLONE_NAMESPACES),
@@ -208,7 +237,7 @@ fn argument_in(values: &[u32]) -> Vec<Instruction> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Architecture, docker_default};
+    use super::super::{Architecture, compile as compile_named, docker_default};
     use super::*;
     use crate::capability::{Capability, CapabilitySet};
     use proptest::prelude::*;
@@ -337,6 +366,27 @@ mod tests {
         check(DEFAULT, X86_64, 135, 0xffff_ffff, ALLOW);
         check(DEFAULT, X86_64, 135, 0x2_0008, ALLOW);
         check(DEFAULT, X86_64, 135, 0x4_0000, DENIED);
+    }
+
+    #[test]
+    fn a_listener_is_asked_about_some_calls() {
+        for docker in [Some(DEFAULT), None] {
+            let other = if docker.is_some() { DENIED } else { ALLOW };
+            let program = compile_named(Architecture::X86_64, docker, &["chown", "prctl"]);
+            for (audit, number, argument, expect) in [
+                (X86_64, 92, 0, USER_NOTIFICATION),
+                (X86_64, X32 | 92, 0, USER_NOTIFICATION),
+                (X86, 182, 0, USER_NOTIFICATION),
+                (X86_64, 157, 8, USER_NOTIFICATION), // PR_SET_KEEPCAPS
+                (X86_64, 157, 1, ALLOW),
+                (X86_64, 0, 0, ALLOW),
+                (X86_64, 165, 0, other), // mount
+                (X86, 21, 0, other),
+            ] {
+                let found = run(&program, audit, number, argument);
+                assert_eq!(found, expect, "call {number} of {audit:#x}, {docker:?}");
+            }
+        }
     }
 
     #[test]

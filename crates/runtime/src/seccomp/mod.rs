@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod profile;
 
 use crate::capability::CapabilitySet;
+pub(crate) use profile::{Number, numbers};
 use std::borrow::Cow;
 use std::sync::LazyLock;
 use sys::seccomp::Instruction;
@@ -45,15 +46,25 @@ pub fn docker_default(
         CapabilitySet::DOCKER_DEFAULT if Some(architecture) == Architecture::native() => {
             Cow::Borrowed(&USUAL)
         }
-        _ => Cow::Owned(bpf::compile(&profile::filters(architecture, capabilities))),
+        _ => Cow::Owned(compile(architecture, Some(capabilities), &[])),
     }
+}
+
+/// docker's filter for a process with these capabilities, or with `None` one that allows every
+/// call, which leaves the calls of these names to a listener.
+pub(crate) fn compile(
+    architecture: Architecture,
+    docker: Option<CapabilitySet>,
+    asked: &'static [&'static str],
+) -> Vec<Instruction> {
+    let rules = profile::Rules { docker, asked };
+    bpf::compile(&profile::filters(architecture, rules))
 }
 
 /// The filter of nearly all processes.
 static USUAL: LazyLock<Vec<Instruction>> = LazyLock::new(|| {
-    let filters = Architecture::native()
-        .map(|architecture| profile::filters(architecture, CapabilitySet::DOCKER_DEFAULT));
-    filters.map_or_else(Vec::new, |filters| bpf::compile(&filters))
+    let usual = |architecture| compile(architecture, Some(CapabilitySet::DOCKER_DEFAULT), &[]);
+    Architecture::native().map_or_else(Vec::new, usual)
 });
 
 /// Compiles the filter of nearly all processes, so that copies of this one have it.

@@ -3,6 +3,7 @@
 use super::Architecture;
 use super::bpf::{ArchFilter, Verdict};
 use crate::capability::{Capability, CapabilitySet};
+use std::collections::BTreeMap;
 
 /// One line a system call; its header explains the columns.
 const TABLE: &str = include_str!("profile.txt");
@@ -29,12 +30,65 @@ const AUDIT_X86: u32 = 0x4000_0003;
 const AUDIT_AARCH64: u32 = 0xc000_00b7;
 const AUDIT_ARM: u32 = 0x4000_0028;
 
+/// Which calls are made, refused and asked about.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    /// docker's profile, for a process with these capabilities; else all calls are allowed.
+    pub(super) docker: Option<CapabilitySet>,
+    /// Calls that a listener decides on, by name; of `prctl`, what keeps capabilities.
+    pub(super) asked: &'static [&'static str],
+}
+
+/// A call on one architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Number {
+    /// `AUDIT_ARCH_*`
+    pub(crate) audit: u32,
+    /// As the kernel reports it.
+    pub(crate) number: u32,
+    /// Names without the suffix `32` mean a variant with 16-bit ids here, if there are both.
+    pub(crate) has_short_ids: bool,
+}
+
+/// Every call of the table with its numbers on an architecture and those it runs besides.
+pub(crate) fn numbers(architecture: Architecture) -> impl Iterator<Item = (&'static str, Number)> {
+    const X86_64: [(Column, u32, u32, bool); 3] = [
+        (Column::X86_64, AUDIT_X86_64, 0, false),
+        (Column::X32, AUDIT_X86_64, X32_BIT, false),
+        (Column::X86, AUDIT_X86, 0, true),
+    ];
+    const AARCH64: [(Column, u32, u32, bool); 2] = [
+        (Column::Aarch64, AUDIT_AARCH64, 0, false),
+        (Column::Arm, AUDIT_ARM, 0, true),
+    ];
+    let columns: &[_] = match architecture {
+        Architecture::X86_64 => &X86_64,
+        Architecture::Aarch64 => &AARCH64,
+    };
+    columns
+        .iter()
+        .flat_map(|&(column, audit, bit, has_short_ids)| {
+            lines(column).map(move |(name, _, number)| {
+                let number = Number {
+                    audit,
+                    number: number | bit,
+                    has_short_ids,
+                };
+                (name, number)
+            })
+        })
+}
+
 /// The filters of an architecture and of those it runs besides.
-pub(super) fn filters(architecture: Architecture, capabilities: CapabilitySet) -> Vec<ArchFilter> {
+pub(super) fn filters(architecture: Architecture, rules: Rules) -> Vec<ArchFilter> {
+    let Some(capabilities) = rules.docker else {
+        return asking_filters(architecture, rules.asked);
+    };
+    let column = |which| column(which, capabilities, rules.asked);
     match architecture {
         Architecture::X86_64 => {
-            let mut native = column(Column::X86_64, capabilities);
-            let x32 = column(Column::X32, capabilities);
+            let mut native = column(Column::X86_64);
+            let x32 = column(Column::X32);
             let blocks = [
                 (0, newest(&native, X32_BIT)),
                 (X32_BIT, newest(&x32, u32::MAX) | X32_BIT),
@@ -43,15 +97,15 @@ pub(super) fn filters(architecture: Architecture, capabilities: CapabilitySet) -
                 x32.iter()
                     .map(|&(number, verdict)| (number | X32_BIT, verdict)),
             );
-            let x86 = column(Column::X86, capabilities);
+            let x86 = column(Column::X86);
             vec![
                 ArchFilter::new(AUDIT_X86_64, native, &blocks),
                 ArchFilter::new(AUDIT_X86, x86.clone(), &[(0, newest(&x86, u32::MAX))]),
             ]
         }
         Architecture::Aarch64 => {
-            let native = column(Column::Aarch64, capabilities);
-            let arm = column(Column::Arm, capabilities);
+            let native = column(Column::Aarch64);
+            let arm = column(Column::Arm);
             let (newest_native, newest_arm) =
                 (newest(&native, u32::MAX), newest(&arm, ARM_PRIVATE));
             vec![
@@ -81,22 +135,55 @@ pub(super) fn number(architecture: Architecture, name: &str) -> Option<u32> {
     line.split(' ').nth(2 + column as usize)?.parse().ok()
 }
 
+/// Filters that ask about some calls and allow all others.
+fn asking_filters(architecture: Architecture, asked: &[&str]) -> Vec<ArchFilter> {
+    let mut calls: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
+    for (name, at) in numbers(architecture) {
+        let of_architecture = calls.entry(at.audit).or_default();
+        of_architecture.extend(asked.contains(&name).then(|| (at.number, question(name))));
+    }
+    calls
+        .into_iter()
+        .map(|(audit, calls)| ArchFilter::allowing(audit, calls))
+        .collect()
+}
+
+/// How a listener is asked about a call.
+fn question(name: &str) -> Verdict {
+    match name {
+        "prctl" => Verdict::AskToKeepCapabilities,
+        _ => Verdict::Ask,
+    }
+}
+
 /// The newest call below `bound`: calls are numbered in the order of their invention.
 fn newest(calls: &[(u32, Verdict)], bound: u32) -> u32 {
     let numbers = calls.iter().map(|&(number, _)| number);
     numbers.filter(|&number| number < bound).max().unwrap_or(0)
 }
 
-fn column(column: Column, capabilities: CapabilitySet) -> Vec<(u32, Verdict)> {
-    TABLE
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            let rule = words.next()?;
-            let number = words.nth(column as usize)?.parse().ok()?;
-            Some((number, verdict(rule, capabilities)))
-        })
+/// Name, rule and number of each call that the table has for a column.
+fn lines(column: Column) -> impl Iterator<Item = (&'static str, &'static str, u32)> {
+    let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(move |line| {
+        let mut words = line.split(' ');
+        let (name, rule) = (words.next()?, words.next()?);
+        let number = words.nth(column as usize)?.parse().ok()?;
+        Some((name, rule, number))
+    })
+}
+
+fn column(
+    column: Column,
+    capabilities: CapabilitySet,
+    asked: &'static [&'static str],
+) -> Vec<(u32, Verdict)> {
+    let verdict = |name, rule| match verdict(rule, capabilities) {
+        Verdict::Allow if asked.contains(&name) => question(name),
+        verdict => verdict,
+    };
+    lines(column)
+        .map(|(name, rule, number)| (number, verdict(name, rule)))
         .collect()
 }
 

@@ -11,6 +11,7 @@ mod lifetime;
 mod limits;
 mod mounts;
 mod network;
+mod one_id;
 mod prepared;
 mod rootless;
 mod sandbox;

@@ -10,6 +10,7 @@ mod hint;
 mod lock;
 mod node;
 mod open;
+mod owner;
 mod stat;
 mod xattr;
 
@@ -19,6 +20,7 @@ pub use hint::spread_subdirectories;
 pub use lock::try_lock_byte;
 pub use node::{make_device, make_fifo, make_socket, set_owner, set_permissions, set_times};
 pub use open::{open_beneath, open_in_root, reopen, unnamed_file};
+pub use owner::{OWNER_ATTRIBUTE, owner_in, record_owner, record_seen_owner, recorded_owner};
 pub use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, MemfdFlags, Mode, OFlags, RenameFlags,
     ResolveFlags, SealFlags, StatFs, fallocate, fcntl_add_seals, fdatasync, flock, fstatfs, fsync,
