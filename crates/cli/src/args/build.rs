@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use engine::GitState;
 use engine::request::{
     Annotation, AnnotationLevel, BuildRequest, Call, Context, DockerfileSource, Entitlement,
-    NamedContext, NoCache, RunNetwork, Timestamp,
+    NamedContext, NoCache, Output, RunNetwork, Timestamp,
 };
 use oci::{Platform, Reference};
 
@@ -180,36 +180,8 @@ impl BuildArgs {
     /// When a value is malformed, naming the flag and the value.
     pub(crate) fn request(&self, environment: &Environment) -> Result<BuildRequest> {
         let (context, dockerfile) = self.sources(environment)?;
-        let mut outputs = Vec::new();
-        for text in &self.output {
-            outputs.push(outputs::parse(text).with_context(|| format!("--output {text}"))?);
-        }
-        if self.push {
-            outputs.push(outputs::push());
-        }
         let git = self.git_state(&context)?;
-        let facts = git
-            .as_ref()
-            .map(git::facts)
-            .transpose()?
-            .unwrap_or_default();
-        let mut labels: BTreeMap<String, String> = BTreeMap::new();
-        if self.git_labels {
-            labels.extend(facts.iter().cloned());
-        }
-        labels.extend(each("--label", &self.label, pair)?);
-        let mut annotations = Vec::new();
-        if self.git_annotations {
-            annotations.extend(facts.into_iter().map(|(key, value)| Annotation {
-                level: AnnotationLevel::Manifest,
-                platform: None,
-                key,
-                value,
-            }));
-        }
-        for annotation in each("--annotation", &self.annotation, annotations::flag)? {
-            annotations.extend(annotation);
-        }
+        let (labels, annotations) = self.labels_and_annotations(git.as_ref())?;
         let epoch = (environment.variable)("SOURCE_DATE_EPOCH");
         Ok(BuildRequest {
             context,
@@ -224,7 +196,7 @@ impl BuildArgs {
                 Some(state) => Ok(git::expand(text, state)?.parse::<Reference>()?),
                 None => Ok(text.parse::<Reference>()?),
             })?,
-            outputs,
+            outputs: self.outputs()?,
             no_cache: self.no_cache(),
             pull: self.pull,
             secrets: mounts::secrets(&self.secret, environment)?,
@@ -255,6 +227,39 @@ impl BuildArgs {
             )),
             call: self.what()?,
         })
+    }
+
+    fn outputs(&self) -> Result<Vec<Output>> {
+        let mut outputs = each("--output", &self.output, outputs::parse)?;
+        if self.push {
+            outputs.push(outputs::push());
+        }
+        Ok(outputs)
+    }
+
+    /// What git says of the context comes first, what the flags say counts more.
+    fn labels_and_annotations(
+        &self,
+        git: Option<&GitState>,
+    ) -> Result<(BTreeMap<String, String>, Vec<Annotation>)> {
+        let facts = git.map(git::facts).transpose()?.unwrap_or_default();
+        let mut labels = BTreeMap::new();
+        if self.git_labels {
+            labels.extend(facts.iter().cloned());
+        }
+        labels.extend(each("--label", &self.label, pair)?);
+        let mut annotations = Vec::new();
+        if self.git_annotations {
+            annotations.extend(facts.into_iter().map(|(key, value)| Annotation {
+                level: AnnotationLevel::Manifest,
+                platform: None,
+                key,
+                value,
+            }));
+        }
+        let given = each("--annotation", &self.annotation, annotations::flag)?;
+        annotations.extend(given.into_iter().flatten());
+        Ok((labels, annotations))
     }
 
     /// What git says of the context, if some flag asks for it.

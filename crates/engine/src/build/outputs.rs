@@ -266,12 +266,8 @@ impl Build<'_> {
             OutputKind::Image(target) if !target.push && !target.canonical => Ok(None),
             OutputKind::Image(target) => {
                 let shipment = ship()?;
-                for name in names.iter().filter(|_| target.push) {
-                    let name = match target.by_digest {
-                        true => name.with_digest(shipment.root.digest),
-                        false => name.clone(),
-                    };
-                    push::push(&self.engine.net, layers, &shipment, &name, outgoing.events)?;
+                if target.push {
+                    self.push(outgoing, target, &shipment, &names)?;
                 }
                 Ok(Some(shipment.root))
             }
@@ -314,6 +310,24 @@ impl Build<'_> {
                 Ok(None)
             }
         }
+    }
+
+    fn push(
+        &self,
+        outgoing: &Outgoing<'_>,
+        target: &ImageOutput,
+        shipment: &shipment::Shipment,
+        names: &[Reference],
+    ) -> Result<(), BuildError> {
+        for name in names {
+            let name = match target.by_digest {
+                true => name.with_digest(shipment.root.digest),
+                false => name.clone(),
+            };
+            let net = &self.engine.net;
+            push::push(net, outgoing.layers, shipment, &name, outgoing.events)?;
+        }
+        Ok(())
     }
 }
 
