@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use layer::View;
 use oci::ContainerConfig;
@@ -273,6 +273,8 @@ fn start(
     request: &RunRequest,
     signals: &Signals,
 ) -> Result<Ended, StepError> {
+    // What comes while it starts is its own already: it may be at work before it is known here.
+    let mut target = signals.target();
     let mut process = match runtime::spawn(helper, spec) {
         Ok(process) => process,
         Err(error) if error.exit_code() == 125 => {
@@ -291,7 +293,11 @@ fn start(
         }
     };
     let terminal = process.take_terminal().map(Arc::new);
-    signals.attach(process.handle(), terminal.clone());
+    *target = Some(Target {
+        process: process.handle(),
+        terminal: terminal.clone(),
+    });
+    drop(target);
     let joined = terminal.map(|terminal| Joined::new(terminal, request.interactive));
     let joined = joined
         .transpose()
@@ -344,9 +350,9 @@ impl Signals {
         Ok(Signals { target })
     }
 
-    fn attach(&self, process: ProcessHandle, terminal: Option<Arc<File>>) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Target { process, terminal });
+    /// Where signals go. They wait as long as this is held.
+    fn target(&self) -> MutexGuard<'_, Option<Target>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

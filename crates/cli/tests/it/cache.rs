@@ -3,7 +3,7 @@
 use std::fs::{self, File, FileTimes};
 use std::time::{Duration, SystemTime};
 
-use crate::harness::Project;
+use crate::harness::{Gate, Project};
 
 const APP: &str = "FROM busybox\n\
     COPY config /config\n\
@@ -138,15 +138,20 @@ fn two_builds_of_one_store_share_the_work() {
 
 #[test]
 fn an_interrupted_build_keeps_finished_steps() {
-    let project = Project::with("FROM busybox\nRUN echo done > /f\nRUN sleep 60\n");
+    let gate = Gate::new();
+    let project = Project::with(&format!(
+        "FROM busybox\nRUN echo done > /f\n{}",
+        gate.step()
+    ));
     let mut process = project
         .command(&["build", "--progress", "plain", "."])
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    let held = gate.wait_for(1);
     crate::harness::tool("kill", &["-INT", &process.id().to_string()]).success();
     let status = process.wait().unwrap();
+    drop(held);
     assert_eq!(status.code(), Some(130));
     project.write("Dockerfile", "FROM busybox\nRUN echo done > /f\nRUN true\n");
     let next = project.build();

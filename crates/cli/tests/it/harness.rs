@@ -1,8 +1,8 @@
 //! One store, one project directory and one clean environment for each test.
 
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
+
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -314,7 +314,7 @@ impl Registry {
     }
 }
 
-/// Holds a build's last step until something has happened.
+/// Holds steps of a build until something has happened.
 pub(crate) struct Gate(TcpListener);
 
 impl Gate {
@@ -322,10 +322,41 @@ impl Gate {
         Gate(TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port"))
     }
 
-    /// The instruction that waits at the gate.
-    pub(crate) fn step(&self) -> String {
+    /// The command that waits at the gate.
+    pub(crate) fn command(&self) -> String {
         let port = self.0.local_addr().expect("a bound port").port();
-        format!("RUN nc 127.0.0.1 {port} < /dev/null\n")
+        format!("nc 127.0.0.1 {port} < /dev/null")
+    }
+
+    /// The instruction that does.
+    pub(crate) fn step(&self) -> String {
+        format!("RUN {}\n", self.command())
+    }
+
+    /// Waits until as many steps are at the gate at once. They go on when what is returned is
+    /// dropped.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<TcpStream> {
+        let there: Vec<TcpStream> = (0..count)
+            .map_while(|_| self.next_within(Duration::from_secs(30)))
+            .collect();
+        assert_eq!(there.len(), count, "steps that run at once");
+        there
+    }
+
+    /// The next step that comes to the gate before time is up.
+    pub(crate) fn next_within(&self, time: Duration) -> Option<TcpStream> {
+        let deadline = Instant::now() + time;
+        self.0.set_nonblocking(true).expect("a socket");
+        loop {
+            match self.0.accept() {
+                Ok((step, _)) => return Some(step),
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Lets the step go once `ready`, and expects the build to succeed. Fails, saying `late`, when
@@ -339,9 +370,7 @@ impl Gate {
             assert!(ended.is_none(), "the last step waits");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let (mut step, _) = self.0.accept().expect("the step is there");
-        step.write_all(b"go\n").expect("the step listens");
-        drop(step);
+        drop(self.wait_for(1));
         assert!(build.wait().expect("the build is ours").success());
     }
 }

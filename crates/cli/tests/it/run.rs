@@ -1,8 +1,7 @@
 //! `kiln run`: exit codes, environment, users, signals, terminals.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
-use std::time::Duration;
 
 use crate::harness::{Project, tool};
 
@@ -104,7 +103,8 @@ fn signals_are_forwarded() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(1000));
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
     tool("kill", &["-TERM", &process.id().to_string()]).success();
     assert_eq!(process.wait().unwrap().code(), Some(9));
 }
