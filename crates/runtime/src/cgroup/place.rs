@@ -155,7 +155,11 @@ fn find(
         let wanted: Vec<_> = missing.intersection(&here).copied().collect();
         let takes_part = match &parent {
             // Whatever the parent limits is to hold.
-            Some(parent) => !here.is_empty() || hierarchy.mount.join(parent).is_dir(),
+            Some(parent) => {
+                hierarchy.version == Version::Two
+                    || !here.is_empty()
+                    || hierarchy.mount.join(parent).is_dir()
+            }
             None => !wanted.is_empty(),
         };
         if !takes_part {

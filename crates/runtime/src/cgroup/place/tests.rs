@@ -126,9 +126,13 @@ fn parents_are_made_and_given_controllers() {
     assert_eq!(tree.given(""), "+memory +pids");
     assert!(tree.given("a.slice").starts_with("+pids"));
     assert_eq!(tree.given("a.slice/a-b.slice"), "+memory +pids");
-    // Without limits, the parent's alone.
+    // Without limits, the parent's alone; whatever they are of.
     let found = tree.show(find(&here, &Resources::default(), Some("/a.slice"), 1));
     assert_eq!(found, ["/a.slice "]);
+    let other = Tree::new(&[("", "io\n", "", "1\n"), ("a", "io\n", "", "")]);
+    let here = [other.hierarchy(Version::Two, "", "")];
+    let found = other.show(find(&here, &Resources::default(), Some("a"), 1));
+    assert_eq!(found, ["/a "]);
 }
 
 #[test]
