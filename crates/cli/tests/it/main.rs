@@ -46,6 +46,7 @@ mod run;
 mod sandbox;
 mod save;
 mod servers;
+mod steps;
 mod tagging;
 mod timestamps;
 mod verify;

@@ -12,8 +12,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use layer::resolve::{Links, resolve};
 use layer::xattr::Marks;
-use layer::{Bring, Change, EmptyTree, Outline, RelPath, Scratch, Stack, Times, Tree, View};
+use layer::{
+    Bring, Change, EmptyTree, Kind, Node, Outline, RelPath, Scratch, Stack, Times, Tree, View,
+};
 use oci::DiffId;
 use store::{Layer, LayerId, Store};
 
@@ -276,7 +279,8 @@ impl<'e> Layers<'e> {
         Ok(Arc::new(file))
     }
 
-    /// Writes what is below `path` of a chain into an empty directory.
+    /// Writes what is below `path` of a chain into an empty directory, which gets mode and owner
+    /// of the one at `path`.
     pub(crate) fn write_subtree(
         &self,
         layers: &[LayerId],
@@ -286,10 +290,23 @@ impl<'e> Layers<'e> {
         let failed = || format!("write out {path}");
         self.ensure(layers)?;
         let view = self.view(layers)?;
+        let found = resolve(&*view, path.as_bytes(), Links::All);
+        let found = found.map_err(StepError::failed(failed()))?.node;
         let changes = crate::export::files::tree(view, path, &self.scratch())
             .map_err(StepError::failed(failed()))?;
         layer::unpack::unpack(&changes, root, self.mounting.unpack)
             .map_err(StepError::failed(failed()))?;
+        if let Some(Node {
+            kind: Kind::Directory,
+            metadata,
+            ..
+        }) = found
+        {
+            let top = RelPath::root();
+            let set = root.set_owner(&top, metadata.uid, metadata.gid);
+            set.and_then(|()| root.set_permissions(&top, metadata.mode))
+                .map_err(StepError::failed(failed()))?;
+        }
         Ok(())
     }
 

@@ -261,14 +261,7 @@ impl Run<'_, '_> {
         source: &str,
         writable: bool,
     ) -> Result<runtime::MountKind, StepError> {
-        let handle = self
-            .inputs
-            .get(input.0)
-            .ok_or_else(|| StepError::refused("a mount names an input that is not there"))?;
-        let layers = match handle {
-            Handle::Layers(layers) => layers.clone(),
-            Handle::Context(_) => self.session.context_layers(self.index, input.0, handle)?,
-        };
+        let layers = self.layers_of(input)?;
         self.session.layers.ensure(&layers)?;
         let tree = if writable {
             self.scratch_over(&layers)?
@@ -280,6 +273,16 @@ impl Run<'_, '_> {
             path: PathBuf::from(source),
             readonly: !writable,
         })
+    }
+
+    fn layers_of(&self, input: InputIndex) -> Result<Arc<[store::LayerId]>, StepError> {
+        let handle = self.inputs.get(input.0);
+        match handle
+            .ok_or_else(|| StepError::refused("a mount names an input that is not there"))?
+        {
+            Handle::Layers(layers) => Ok(layers.clone()),
+            handle @ Handle::Context(_) => self.session.context_layers(self.index, input.0, handle),
+        }
     }
 
     /// A tree that can be written to, whose writes are thrown away with this step.
@@ -296,20 +299,12 @@ impl Run<'_, '_> {
         let session = self.session;
         let (id, initial) = match &cache.from {
             None => (cache.id.clone(), None),
-            Some((input, path)) => match self.inputs.get(input.0) {
-                Some(Handle::Layers(layers)) => {
-                    let names: Vec<String> = layers.iter().map(ToString::to_string).collect();
-                    (
-                        format!("{} from {} {path}", cache.id, names.join(",")),
-                        Some((layers.clone(), path)),
-                    )
-                }
-                _ => {
-                    return Err(StepError::refused(
-                        "the initial content of a cache mount must be an image or a stage",
-                    ));
-                }
-            },
+            Some((input, path)) => {
+                let layers = self.layers_of(*input)?;
+                let names: Vec<String> = layers.iter().map(ToString::to_string).collect();
+                let id = format!("{} from {} {path}", cache.id, names.join(","));
+                (id, Some((layers, path)))
+            }
         };
         if self.vertex.meta.no_cache {
             session
