@@ -107,7 +107,12 @@ impl Drop for Background {
 fn a_real_agent_is_forwarded_and_nothing_of_it_is_kept() {
     let project = Project::with(
         "FROM busybox\nCOPY agent /\n\
-         RUN --mount=type=ssh ssh-add -l | sed 's/^/> /'\n\
+         RUN --mount=type=ssh ssh-add -l | sed 's/^/> /'; \
+            echo \"> $SSH_AUTH_SOCK $(stat -c '%a %u %g' $SSH_AUTH_SOCK)\"\n\
+         USER user\n\
+         RUN --mount=type=ssh,id=default,mode=0660,uid=1000,gid=2000,target=/tmp/agent \
+            ssh-add -l | sed 's/^/> /'; echo \"> $SSH_AUTH_SOCK $(stat -c '%a %u %g' $SSH_AUTH_SOCK)\"\n\
+         USER root\n\
          RUN test -z \"$SSH_AUTH_SOCK\" && test -z \"$(find / -xdev -type s)\" && ! test -e /run/buildkit\n",
     );
     project.host(
@@ -139,9 +144,13 @@ fn a_real_agent_is_forwarded_and_nothing_of_it_is_kept() {
     let done = build(&project, &["--ssh", &forwarded]);
     let listed = lines(&done);
     assert!(
-        listed.len() == 1 && listed[0].ends_with("forwarded (ED25519)"),
+        listed.len() == 4 && listed[0].ends_with("forwarded (ED25519)"),
         "{listed:?}"
     );
+    // As another user, whom the agent itself would not talk to.
+    assert_eq!(listed[2], listed[0]);
+    assert_eq!(listed[1], "/run/buildkit/ssh_agent.0 600 0 0");
+    assert_eq!(listed[3], "/tmp/agent 660 1000 2000");
     let private = fs::read_to_string(project.path("key")).unwrap();
     let secret = private.lines().nth(2).unwrap();
     let mut found = Vec::new();

@@ -13,6 +13,7 @@ use solver::VertexIndex;
 use store::{ActiveSnapshot, CacheMount};
 use sys::mount::{Lower, RootMount};
 
+use super::agent::Forward;
 use super::device;
 use crate::build::{Chore, Handle, Session};
 use crate::cdi::{self, Found};
@@ -56,6 +57,7 @@ pub(crate) fn execute(
         devices,
         caches: Vec::new(),
         scratch: Vec::new(),
+        agents: Vec::new(),
     };
     let spec = run.spec(&snapshot, base)?;
     let outcome = run.process(&spec)?;
@@ -118,6 +120,8 @@ struct Run<'r, 'e> {
     caches: Vec<CacheMount>,
     /// Directories for writes that are thrown away.
     scratch: Vec<ActiveSnapshot>,
+    /// Sockets that lead to agents.
+    agents: Vec<Forward>,
 }
 
 impl Run<'_, '_> {
@@ -236,12 +240,7 @@ impl Run<'_, '_> {
                 _ => return Ok(None),
             },
             MountKind::Ssh(ssh) => match self.session.request.ssh.get(&ssh.id) {
-                Some(socket) => runtime::MountKind::Bind {
-                    source: socket.clone(),
-                    readonly: false,
-                    nosuid: false,
-                    noexec: false,
-                },
+                Some(socket) => self.agent(ssh, socket)?,
                 None if ssh.required => {
                     let message = format!(
                         "the step needs the ssh agent `{}`: give it with --ssh {}",
@@ -253,6 +252,27 @@ impl Run<'_, '_> {
             },
         };
         Ok(Some(Mount { target, kind }))
+    }
+
+    fn agent(
+        &mut self,
+        ssh: &graph::SshMount,
+        socket: &Path,
+    ) -> Result<runtime::MountKind, StepError> {
+        let attempt = || format!("lead the step to the ssh agent `{}`", ssh.id);
+        let directory = self.session.store.scratch();
+        let directory = directory.map_err(StepError::failed(attempt()))?;
+        let owner = (self.mapped(ssh.uid), self.mapped(ssh.gid));
+        let forward = Forward::start(directory, socket.to_owned(), ssh.mode, owner)
+            .map_err(StepError::failed(attempt()))?;
+        let source = forward.path();
+        self.agents.push(forward);
+        Ok(runtime::MountKind::Bind {
+            source,
+            readonly: false,
+            nosuid: false,
+            noexec: false,
+        })
     }
 
     fn bind(

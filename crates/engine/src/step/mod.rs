@@ -1,5 +1,6 @@
 //! What steps do, one module for each kind of operation.
 
+mod agent;
 mod device;
 pub(crate) mod exec;
 pub(crate) mod file;
