@@ -30,10 +30,11 @@ impl<'e> Mounting<'e> {
         } else {
             Marks::User
         });
-        let refused = if single_id {
-            Refused::Record
-        } else {
-            Refused::Fail
+        let refused = match (initial_namespace, single_id) {
+            (true, _) => Refused::Fail,
+            // Device nodes of layers cannot be opened anyhow.
+            (false, false) => Refused::NoDevices,
+            (false, true) => Refused::Record,
         };
         Mounting {
             engine,

@@ -40,6 +40,9 @@ pub enum Deletions {
 pub enum Refused {
     /// Fail.
     Fail,
+    /// Go on without devices and report it, but fail for owners: in a user namespace nobody can make
+    /// device nodes.
+    NoDevices,
     /// Go on and report it: in a user namespace with one id nothing can be given away, and device
     /// nodes cannot be made.
     Report,
@@ -251,7 +254,7 @@ impl Writer<'_> {
                 }
                 kind @ (Kind::CharDevice { .. } | Kind::BlockDevice { .. }) => {
                     match self.root.make_special(path, kind) {
-                        Err(error) if self.tolerates(&error) => {
+                        Err(error) if self.does_without(&error) => {
                             self.note(|report| report.devices.push(path.clone()));
                             Ok(())
                         }
@@ -359,21 +362,31 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Whether an error is one that the options put up with: not permitted, or an id that the
-    /// user namespace does not have.
+    /// Whether an error of an owner is one that the options put up with: not permitted, or an id
+    /// that the user namespace does not have.
     fn tolerates(&self, error: &io::Error) -> bool {
-        let inner = |error: &io::Error| {
-            let source = error.get_ref().and_then(|inner| inner.source());
-            let source = source.and_then(|source| source.downcast_ref::<io::Error>());
-            source.and_then(Errno::from_io_error)
-        };
-        let errno = Errno::from_io_error(error).or_else(|| inner(error));
-        self.options.refused != Refused::Fail && matches!(errno, Some(Errno::PERM | Errno::INVAL))
+        matches!(self.options.refused, Refused::Report | Refused::Record) && is_refusal(error)
+    }
+
+    /// Whether a device that cannot be made is left out.
+    fn does_without(&self, error: &io::Error) -> bool {
+        self.options.refused != Refused::Fail && is_refusal(error)
     }
 
     fn note(&self, add: impl FnOnce(&mut Unpacked)) {
         add(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// Whether the kernel does not permit something, or does not know an id.
+fn is_refusal(error: &io::Error) -> bool {
+    let inner = |error: &io::Error| {
+        let source = error.get_ref().and_then(|inner| inner.source());
+        let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+        source.and_then(Errno::from_io_error)
+    };
+    let errno = Errno::from_io_error(error).or_else(|| inner(error));
+    matches!(errno, Some(Errno::PERM | Errno::INVAL))
 }
 
 fn at<T>(path: &RelPath, result: io::Result<T>) -> Result<T, UnpackError> {
