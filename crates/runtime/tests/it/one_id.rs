@@ -139,6 +139,8 @@ fn only_the_root_file_system_is_written_on() {
             kind: MountKind::Bind {
                 source: volume.clone(),
                 readonly: false,
+                nosuid: false,
+                noexec: false,
             },
         },
         Mount {
