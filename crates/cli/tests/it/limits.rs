@@ -1,8 +1,13 @@
 //! `--memory`, `--cpus`, `--pids-limit` and the like: what processes may use, and what is said when
 //! they want more, or when nobody may limit them here.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use crate::harness::{Project, wrap_in};
 use crate::mounts::lines;
+use crate::parallel::wait_for;
 
 /// Takes memory until it is killed, which the shell lives to tell.
 const GREEDY: &str = "awk 'BEGIN { s = \"x\"; while (1) s = s s }'; exit $?";
@@ -58,19 +63,37 @@ fn limits_are_in_force_and_in_no_key() {
     remove_parents(&parent);
 }
 
-/// Removes the groups with this name from every tree. Fails when something is left in one.
-fn remove_parents(name: &str) {
-    let top = std::path::Path::new("/sys/fs/cgroup");
+/// The groups with this name in every tree.
+fn parents(name: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
     let trees = std::fs::read_dir(top).unwrap().flatten();
     let trees = trees.map(|entry| entry.path()).chain([top.to_path_buf()]);
-    let mut removed = 0;
-    for group in trees.map(|tree| tree.join(name)) {
-        if group.is_dir() {
-            std::fs::remove_dir(&group).unwrap();
-            removed += 1;
+    let groups = trees.map(|tree| tree.join(name));
+    groups.filter(|group| group.is_dir()).collect()
+}
+
+/// How many groups are in them.
+fn groups_below(parent: &str) -> usize {
+    let entries = parents(parent)
+        .into_iter()
+        .flat_map(|group| std::fs::read_dir(group).unwrap().flatten());
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .count()
+}
+
+/// Removes the groups with this name from every tree. Fails when something is left in one.
+fn remove_parents(name: &str) {
+    let groups = parents(name);
+    assert!(!groups.is_empty(), "it was used");
+    let began = Instant::now();
+    for group in groups {
+        // What waits for the disk after a build lives where the build did.
+        while let Err(error) = std::fs::remove_dir(&group) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{error}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
-    assert!(removed > 0, "it was used");
 }
 
 #[test]
@@ -162,6 +185,49 @@ fn what_cannot_be_limited_is_an_error_before_anything_runs() {
 }
 
 #[test]
+fn where_version_2_is_all_there_is() {
+    let project = Project::with(
+        "FROM busybox\nRUN test -e /sys/fs/cgroup/cgroup.type && wc -l < /sys/fs/cgroup/cgroup.procs | sed 's/^/> /'\n",
+    );
+    let parent = format!("kiln-test-2-{}", std::process::id());
+    let arguments = [
+        "build",
+        "--progress",
+        "plain",
+        "--cgroup-parent",
+        &parent,
+        ".",
+    ];
+    let mut build = project.command(&arguments);
+    let script = "mount -t cgroup2 none /sys/fs/cgroup; exec \"$0\" \"$@\"";
+    wrap_in(&mut build, &["/usr/bin/unshare", "--mount"], script);
+    let done = crate::harness::output(&mut build).success();
+    // The shell and those of its pipe that live.
+    let processes = lines(&done)
+        .first()
+        .and_then(|count| count.parse::<u32>().ok());
+    assert!(processes.is_some_and(|count| count > 0), "{}", done.stderr);
+    remove_parents(&parent);
+}
+
+#[test]
+fn nothing_is_left_of_a_build_that_is_killed() {
+    let project = Project::with("FROM busybox\nRUN sleep 66.$(echo 31)\n");
+    let parent = format!("kiln-test-3-{}", std::process::id());
+    let mut build = project.command(&["build", "-m", "64m", "--cgroup-parent", &parent, "."]);
+    let mut build = build.stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait_for("sleep 66.31");
+    build.kill().unwrap();
+    build.wait().unwrap();
+    // Its keeper sees to it.
+    let began = Instant::now();
+    while groups_below(&parent) > 0 && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    remove_parents(&parent);
+}
+
+#[test]
 fn an_ordinary_user_is_told_how_to_be_allowed() {
     let project = Project::with("FROM busybox\nRUN true\n");
     let mut build = project.command(&["build", "-m", "64m", "."]);
@@ -182,4 +248,43 @@ fn an_ordinary_user_is_told_how_to_be_allowed() {
         "{}",
         says.stderr
     );
+}
+
+#[test]
+fn an_ordinary_user_makes_groups_where_one_was_delegated() {
+    let project = Project::with("FROM busybox\nRUN sed -n 's/^0::/> /p' /proc/self/cgroup\n");
+    let name = format!("kiln-test-4-{}", std::process::id());
+    let parent = format!("{name}/own");
+    let arguments = [
+        "build",
+        "--progress",
+        "plain",
+        "--cgroup-parent",
+        &parent,
+        ".",
+    ];
+    let mut build = project.command(&arguments);
+    // As systemd does it: the group, what moves processes and what gives controllers; and the
+    // process itself somewhere below.
+    let script = format!(
+        "mount -t cgroup2 none /sys/fs/cgroup; at=/sys/fs/cgroup/{name}; mkdir $at $at/session; \
+         echo $$ > $at/session/cgroup.procs; \
+         chown 65533 $at $at/cgroup.procs $at/cgroup.subtree_control; \
+         chown -R 65533 . \"$KILN_ROOT\"; chmod 755 ..; \
+         exec setpriv --reuid 65533 --clear-groups -- \"$0\" \"$@\""
+    );
+    wrap_in(&mut build, &["/usr/bin/unshare", "--mount"], &script);
+    let done = crate::harness::output(&mut build).success();
+    // It begins where the container's view does.
+    assert_eq!(lines(&done), ["/"]);
+    let made = parents(&parent);
+    let owners: Vec<_> = made
+        .iter()
+        .map(|group| group.metadata().unwrap().uid())
+        .collect();
+    assert_eq!(owners, [65533]);
+    assert_eq!(groups_below(&parent), 0);
+    for group in [parent, format!("{name}/session"), name] {
+        remove_parents(&group);
+    }
 }

@@ -24,13 +24,21 @@ pub(super) struct Hierarchy {
     pub(super) own: PathBuf,
 }
 
-/// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`.
-pub(super) fn parse(mountinfo: &str, membership: &str) -> Vec<Hierarchy> {
+/// Understands `/proc/self/mountinfo` and `/proc/self/cgroup`. A tree counts once, where this
+/// process's group `is_there`: something else may be mounted over it.
+pub(super) fn parse(
+    mountinfo: &str,
+    membership: &str,
+    is_there: impl Fn(&Path) -> bool,
+) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
         let Some(hierarchy) = mounted(line, membership) else {
             continue;
         };
+        if !is_there(&hierarchy.own) {
+            continue;
+        }
         let known = |other: &Hierarchy| {
             other.version == hierarchy.version && other.controllers == hierarchy.controllers
         };
@@ -103,7 +111,7 @@ mod tests {
     /// `expect`: version, controllers, mount and own group, a line each.
     #[track_caller]
     fn check(mountinfo: &str, membership: &str, expect: &[&str]) {
-        let found: Vec<_> = parse(mountinfo, membership)
+        let found: Vec<_> = parse(mountinfo, membership, |path| !path.starts_with("/hidden"))
             .iter()
             .map(|hierarchy| {
                 format!(
@@ -160,6 +168,14 @@ mod tests {
             &["Two  /groups /groups"],
         );
         check("31 24 0:27 / /x rw - cgroup cgroup rw,memory\n", "", &[]);
+        // The same tree in two places, one of which cannot be seen.
+        check(
+            "31 24 0:27 / /hidden rw - cgroup2 cgroup rw\n\
+             32 24 0:27 / /seen rw - cgroup2 cgroup rw\n\
+             33 24 0:27 / /too rw - cgroup2 cgroup rw\n",
+            "0::/a\n",
+            &["Two  /seen /seen/a"],
+        );
         check("nonsense\n\n", "nonsense\n", &[]);
     }
 }

@@ -122,10 +122,8 @@ impl Groups {
     /// [`GroupError`]; nothing has changed but that parents were made.
     pub fn prepare(resources: &Resources, parent: Option<&str>) -> Result<Groups, GroupError> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mut hierarchies =
-            hierarchy::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
-        // Something else may be mounted over it.
-        hierarchies.retain(|hierarchy| hierarchy.own.is_dir());
+        let (mounts, membership) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+        let hierarchies = hierarchy::parse(&mounts, &membership, Path::is_dir);
         let groups = find(&hierarchies, resources, parent, std::process::id())?;
         for node in &groups.cgroup.nodes {
             remove_abandoned(&node.parent);

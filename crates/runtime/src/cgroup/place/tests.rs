@@ -212,7 +212,11 @@ impl Drop for Sleeper {
 #[test]
 fn the_kernel_lets_a_group_be_divided_when_it_is_empty() {
     let read = |path: &str| fs::read_to_string(path).unwrap();
-    let trees = hierarchy::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+    let trees = hierarchy::parse(
+        &read("/proc/self/mountinfo"),
+        &read("/proc/self/cgroup"),
+        Path::is_dir,
+    );
     let tree = trees.iter().find(|tree| tree.version == Version::Two);
     let controllers = tree.map(|tree| words(&tree.mount.join("cgroup.controllers")).unwrap());
     let root = sys::process::geteuid().is_root();
