@@ -41,6 +41,7 @@ fn the_step_and_the_file_that_differ() {
         "error: the second build made another image",
     ]);
     assert!(!done.stderr.contains("  /same:"), "{}", done.stderr);
+    assert!(done.stderr.contains(" (a time: 1"), "{}", done.stderr);
 }
 
 /// Builds twice; of all lines about files, these are expected and no others.

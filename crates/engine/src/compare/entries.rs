@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use layer::{Change, Content, Data, Kind, Metadata, Node, RelPath, Time};
 
-use super::{Aspect, Reason, only_in};
+use super::{Aspect, Reason, only_in, times};
 use crate::error::StepError;
 
 /// The entries of a layer.
@@ -137,7 +137,10 @@ pub(super) fn puts(a: &Change, b: &Change, with_time: bool) -> io::Result<Vec<Re
     if let (Some(Data::Open(a)), Some(Data::Open(b))) = (of_a, of_b)
         && let Some(at) = first_difference(a, b)?
     {
-        let text = format!("content differs from byte {at} on");
+        let mut text = format!("content differs from byte {at} on");
+        if let Some((one, other)) = times(a, b, at)? {
+            text += &format!(" (a time: {one} → {other})");
+        }
         reasons.insert(0, Aspect::Content.because(text));
         if a.len != b.len {
             let text = format!("{} bytes → {} bytes", a.len, b.len);
@@ -210,6 +213,21 @@ fn time(a: Time, b: Time) -> Reason {
         whole.map_or_else(|_| time.seconds.to_string(), |time| time.to_string())
     };
     Aspect::Time.because(format!("modified {} → {}", text(a), text(b)))
+}
+
+/// The times that two files have where they begin to differ, if they have.
+fn times(a: &Content, b: &Content, at: u64) -> io::Result<Option<(String, String)>> {
+    let start = at.saturating_sub(times::WINDOW as u64);
+    let window = |content: &Content| {
+        let left = usize::try_from(content.len.saturating_sub(start)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(2 * times::WINDOW)];
+        let read = content
+            .file
+            .read_exact_at(&mut bytes, content.offset + start);
+        read.map(|()| bytes)
+    };
+    let position = usize::try_from(at - start).unwrap_or(times::WINDOW);
+    Ok(times::at(&window(a)?, &window(b)?, position))
 }
 
 /// The first byte that differs; where one ends if the other goes on.

@@ -12,6 +12,7 @@
 mod config;
 mod entries;
 mod merged;
+mod times;
 
 use std::collections::BTreeSet;
 use std::fs::File;
