@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use layer::compress::{BlockCache, BlockKey};
+use layer::compress::{BlockCache, BlockKey, Deflated};
 use oci::Digest;
 use store::{BlockName, BlockPlace, Store};
 
@@ -26,8 +26,30 @@ pub(crate) struct Blocks<'e> {
 /// A blob that is being written with the help of [`Blocks`].
 pub(crate) struct Drafted<'b, 'e> {
     blocks: &'b Blocks<'e>,
-    /// Offset, length and checksum of each of its own.
-    own: Mutex<Vec<(BlockName, u64, u32, u32)>>,
+    /// Its own, so far.
+    own: Mutex<Vec<Own>>,
+}
+
+/// A block of a blob whose digest is not known yet.
+struct Own {
+    name: BlockName,
+    offset: u64,
+    len: u32,
+    checksum: u32,
+    slots: Box<[u8]>,
+}
+
+impl Own {
+    fn place(self, blob: Digest) -> (BlockName, BlockPlace) {
+        let place = BlockPlace {
+            blob,
+            offset: self.offset,
+            len: self.len,
+            checksum: self.checksum,
+            slots: self.slots,
+        };
+        (self.name, place)
+    }
 }
 
 impl<'e> Blocks<'e> {
@@ -52,15 +74,19 @@ impl<'e> Blocks<'e> {
         lock(self.places.get_or_init(read))
     }
 
-    fn read(&self, name: &BlockName) -> Option<Vec<u8>> {
-        let place = *self.places().get(name)?;
+    fn read(&self, name: &BlockName) -> Option<Deflated> {
+        let place = self.places().get(name)?.clone();
         let blob = self.blob(place.blob)?;
         if place.len > LONGEST {
             return None;
         }
-        let mut block = vec![0; place.len as usize];
-        blob.read_exact_at(&mut block, place.offset).ok()?;
-        (crc32fast::hash(&block) == place.checksum).then_some(block)
+        let mut bytes = vec![0; place.len as usize];
+        blob.read_exact_at(&mut bytes, place.offset).ok()?;
+        let block = Deflated {
+            bytes,
+            slots: place.slots.into(),
+        };
+        (checksum(&block) == place.checksum).then_some(block)
     }
 
     fn blob(&self, digest: Digest) -> Option<Arc<File>> {
@@ -77,38 +103,38 @@ impl Drafted<'_, '_> {
     /// Remembers its blocks, now that it is a blob. They are a help: a store that cannot be
     /// written to only forgets them.
     pub(crate) fn keep(self, blob: Digest) {
-        let own = self
-            .own
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let own = self.own.into_inner();
+        let own = own.unwrap_or_else(PoisonError::into_inner);
         if own.is_empty() {
             return;
         }
-        let place = |(name, offset, len, checksum)| {
-            let place = BlockPlace {
-                blob,
-                offset,
-                len,
-                checksum,
-            };
-            (name, place)
-        };
-        let own: Vec<_> = own.into_iter().map(place).collect();
-        self.blocks.places().extend(own.iter().copied());
+        let own: Vec<_> = own.into_iter().map(|own| own.place(blob)).collect();
+        self.blocks.places().extend(own.iter().cloned());
         drop(self.blocks.store.add_blocks(&own));
     }
 }
 
 impl BlockCache for Drafted<'_, '_> {
-    fn get(&self, key: &BlockKey) -> Option<Vec<u8>> {
+    fn get(&self, key: &BlockKey) -> Option<Deflated> {
         self.blocks.read(key.as_bytes())
     }
 
-    fn put(&self, key: &BlockKey, offset: u64, block: &[u8]) {
-        let len = u32::try_from(block.len()).unwrap_or(u32::MAX);
-        let checksum = crc32fast::hash(block);
-        lock(&self.own).push((*key.as_bytes(), offset, len, checksum));
+    fn put(&self, key: &BlockKey, offset: u64, block: &Deflated) {
+        lock(&self.own).push(Own {
+            name: *key.as_bytes(),
+            offset,
+            len: u32::try_from(block.bytes.len()).unwrap_or(u32::MAX),
+            checksum: checksum(block),
+            slots: block.slots.as_slice().into(),
+        });
     }
+}
+
+fn checksum(block: &Deflated) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&block.bytes);
+    hasher.update(&block.slots);
+    hasher.finalize()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -145,12 +171,12 @@ mod tests {
         /// Counts what has to be compressed.
         struct Counted<'c, 'b, 'e>(&'c Drafted<'b, 'e>, Mutex<usize>);
         impl BlockCache for Counted<'_, '_, '_> {
-            fn get(&self, key: &BlockKey) -> Option<Vec<u8>> {
+            fn get(&self, key: &BlockKey) -> Option<Deflated> {
                 let known = self.0.get(key);
                 *lock(&self.1) += usize::from(known.is_none());
                 known
             }
-            fn put(&self, key: &BlockKey, offset: u64, block: &[u8]) {
+            fn put(&self, key: &BlockKey, offset: u64, block: &Deflated) {
                 self.0.put(key, offset, block);
             }
         }
@@ -172,6 +198,32 @@ mod tests {
         let blob = writer.commit().unwrap();
         draft.keep(blob.digest);
         (blob.path, compressed)
+    }
+
+    /// An archive of small files whose entries have this time.
+    fn archive(seconds: i64) -> (Vec<u8>, File) {
+        let (mut bytes, no_xattrs) = (Vec::new(), layer::Xattrs::new());
+        for (number, content) in tar(2 << 20).0.chunks(5000).enumerate() {
+            let path = format!("dir/{number}").into_bytes();
+            let header = layer::tar::Header {
+                path: &path,
+                type_flag: layer::tar::TypeFlag::File,
+                link: b"",
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                size: content.len() as u64,
+                mtime: layer::Time { seconds, nanos: 0 },
+                device: (0, 0),
+                xattrs: &no_xattrs,
+            };
+            bytes.extend(layer::tar::encode(&header).unwrap());
+            bytes.extend(content);
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        (bytes, file)
     }
 
     #[test]
@@ -198,5 +250,27 @@ mod tests {
             all,
             "the latest blob had them all"
         );
+    }
+
+    #[test]
+    fn another_time_is_filled_in_unless_its_places_are_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("one")).unwrap();
+        let (path, all) = blob(&store, &archive(950_000_000));
+        assert!(all > 2, "{all} blocks");
+        let (other, new) = blob(&store, &archive(977_777_777));
+        assert_eq!(new, 0);
+        let fresh = Store::open(&directory.path().join("two")).unwrap();
+        let (compressed, _) = blob(&fresh, &archive(977_777_777));
+        assert_eq!(compressed.file_name(), other.file_name());
+        assert_ne!(path, other);
+
+        let mut places: Vec<_> = store.blocks().unwrap().into_iter().collect();
+        for (_, place) in &mut places {
+            let slot = place.slots.last_mut().unwrap();
+            *slot ^= 1;
+        }
+        store.add_blocks(&places).unwrap();
+        assert_eq!(blob(&store, &archive(977_777_777)), (other, all));
     }
 }

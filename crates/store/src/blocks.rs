@@ -3,8 +3,11 @@
 //! One file, rewritten as a whole, the latest entries last:
 //!
 //! ```text
-//! kiln blocks 1\n │ key (32) │ SHA-256 of a blob (32) │ offset (8) │ length (4) │ CRC-32 (4) │ key …
+//! kiln blocks 2\n │ key (32) │ SHA-256 of a blob (32) │ offset (8) │ length (4) │ CRC-32 (4) │
+//!                 │ length of the slots (4) │ slots │ key …
 //! ```
+//!
+//! The slots are what else the block's maker wants to know of it.
 //!
 //! It may be lost at any time, and what two processes add at once may be lost in part: then
 //! something is compressed again. Nothing in it is believed: whoever reads a block compares it
@@ -22,7 +25,7 @@ use crate::store::{Inner, Store};
 pub type BlockName = [u8; 32];
 
 /// Where a compressed block is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockPlace {
     /// The blob that has it, which may be gone by now. Only those named by SHA-256 are remembered.
     pub blob: Digest,
@@ -30,17 +33,22 @@ pub struct BlockPlace {
     pub offset: u64,
     /// Its own bytes.
     pub len: u32,
-    /// Their CRC-32.
+    /// CRC-32 of them and of the slots.
     pub checksum: u32,
+    /// Where in it something can be filled in, in words of who compressed it.
+    pub slots: Box<[u8]>,
 }
 
 pub(crate) const FOLDER: &str = "blocks";
 const FILE: &str = "blocks/places";
-const HEAD: &[u8] = b"kiln blocks 1\n";
-const ENTRY: usize = 80;
+const HEAD: &[u8] = b"kiln blocks 2\n";
 
-/// How many places are remembered: those of some 30 GB of layers, in 5 MB.
-const MOST: usize = 1 << 16;
+/// Bytes of an entry without its slots.
+const ENTRY: usize = 84;
+
+/// Bytes of all entries that are remembered: those of some 50 GB of large files, or 8 GB of small
+/// ones.
+const MOST: usize = 8 << 20;
 
 impl Store {
     /// All places that are remembered.
@@ -59,13 +67,18 @@ impl Store {
         let inner = &*self.inner;
         let mut seen = HashSet::new();
         // From the latest to the oldest, each block once.
-        let all = inner.blocks()?.into_iter().chain(new.iter().copied());
-        let all: Vec<_> = all.collect();
+        let mut all = inner.blocks()?;
+        all.extend_from_slice(new);
+        let mut room = MOST;
+        let mut fits = |place: &BlockPlace| {
+            let left = room.checked_sub(ENTRY + place.slots.len());
+            left.inspect(|&left| room = left).is_some()
+        };
         let mut kept: Vec<_> = all
             .iter()
             .rev()
             .filter(|(name, _)| seen.insert(*name))
-            .take(MOST)
+            .take_while(|(_, place)| fits(place))
             .collect();
         kept.reverse();
         let mut bytes = HEAD.to_vec();
@@ -85,32 +98,39 @@ impl Inner {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.attempt("read", &path)?,
         };
-        let entries = bytes.strip_prefix(HEAD).unwrap_or_default();
-        Ok(entries.chunks_exact(ENTRY).filter_map(decode).collect())
+        let mut entries = bytes.strip_prefix(HEAD).unwrap_or_default();
+        Ok(std::iter::from_fn(|| decode(&mut entries)).collect())
     }
 }
 
 fn encode(name: &BlockName, place: &BlockPlace, bytes: &mut Vec<u8>) {
-    if let Digest::Sha256(blob) = place.blob {
+    if let (Digest::Sha256(blob), Ok(slots)) = (place.blob, u32::try_from(place.slots.len())) {
         bytes.extend(name);
         bytes.extend(blob);
         bytes.extend(place.offset.to_le_bytes());
         bytes.extend(place.len.to_le_bytes());
         bytes.extend(place.checksum.to_le_bytes());
+        bytes.extend(slots.to_le_bytes());
+        bytes.extend(&place.slots);
     }
 }
 
-fn decode(entry: &[u8]) -> Option<(BlockName, BlockPlace)> {
-    let (name, rest) = entry.split_first_chunk()?;
+/// The first of these entries, which is taken off them; `None` if it is not whole.
+fn decode(entries: &mut &[u8]) -> Option<(BlockName, BlockPlace)> {
+    let (name, rest) = entries.split_first_chunk()?;
     let (blob, rest) = rest.split_first_chunk()?;
     let (offset, rest) = rest.split_first_chunk()?;
     let (len, rest) = rest.split_first_chunk()?;
-    let (checksum, _) = rest.split_first_chunk()?;
+    let (checksum, rest) = rest.split_first_chunk()?;
+    let (slots, rest) = rest.split_first_chunk()?;
+    let (slots, rest) = rest.split_at_checked(u32::from_le_bytes(*slots) as usize)?;
+    *entries = rest;
     let place = BlockPlace {
         blob: Digest::Sha256(*blob),
         offset: u64::from_le_bytes(*offset),
         len: u32::from_le_bytes(*len),
         checksum: u32::from_le_bytes(*checksum),
+        slots: slots.into(),
     };
     Some((*name, place))
 }

@@ -484,6 +484,37 @@ fn half_noise(mut seed: u64) -> Vec<u8> {
         .collect()
 }
 
+/// The layer has another time when one file changed, which is in all its headers: their blocks are
+/// known again all the same.
+#[test]
+fn one_changed_file_is_compressed_with_its_block_alone() {
+    let project_with = |changed: &str| {
+        let project = Project::with("FROM busybox\nCOPY data /data\n");
+        for (number, file) in half_noise(5)[..2_000_000].chunks(7000).enumerate() {
+            project.write(&format!("data/{number:03}"), file);
+        }
+        project.write("data/200", changed);
+        project
+    };
+    let archive = |project: &Project| {
+        let output = "type=oci,dest=image.tar";
+        project.kiln(&["build", "-q", "-o", output, "."]).success();
+        fs::read(project.path("image.tar")).unwrap()
+    };
+    let project = project_with("before");
+    let remembered = || fs::metadata(project.store().join("blocks/places")).map(|file| file.len());
+    archive(&project);
+    let before = remembered().unwrap();
+    project.write("data/200", "after");
+    assert!(archive(&project) == archive(&project_with("after")));
+    // What was compressed is remembered in addition.
+    let new = remembered().unwrap() - before;
+    assert!(
+        0 < new && new * 3 <= before,
+        "{new} bytes more than {before}"
+    );
+}
+
 /// What earlier blobs have in common with a layer is copied from them, and shows in nothing: the
 /// archive is the one of a store that never saw them, even when they are damaged by now.
 #[test]

@@ -8,12 +8,16 @@
 //!
 //! An insertion moves the places behind it along with the content, so that most blocks of a tar
 //! that changed a little are the same as before. When a layer's content changes, its time does,
-//! and so all its headers do: the data of large files keep theirs out of their blocks. The places
-//! are part of the form of our blobs: changing anything here changes every blob's bytes, and so
-//! [`super::gzip`]'s version.
+//! and so all its headers do: that is why the bytes decide with marks in place of such digits
+//! ([`super::template`]), and why the data of large files keep out of the blocks of headers. The
+//! places are part of the form of our blobs: changing anything here changes every blob's bytes, and
+//! so [`super::gzip`]'s version.
 
+use super::blanks::{self, Header, Time};
+use super::template::Template;
 use super::{CompressError, Tar};
-use crate::tar::{BLOCK, Extent, extent};
+use crate::tar::{BLOCK, extent};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// No block is shorter, but for those before a place that is always a cut.
@@ -59,6 +63,10 @@ pub(super) struct Blocks<'a> {
     offset: u64,
     /// The next header that was not looked at; `None` after the last, or what is no header.
     header: Option<u64>,
+    /// The time of the tar's first entry, once its header was looked at: a layer's time.
+    time: Option<Time>,
+    /// Headers that have blanks, of those that were looked at and do not end before `offset`.
+    blanks: VecDeque<Header>,
     /// The data of the last large file whose header was looked at, padding included.
     large: Range<u64>,
 }
@@ -69,29 +77,34 @@ impl<'a> Blocks<'a> {
             tar,
             offset: 0,
             header: Some(0),
+            time: None,
+            blanks: VecDeque::new(),
             large: 0..0,
         }
     }
 
-    fn next_block(&mut self) -> Result<Option<Vec<u8>>, CompressError> {
-        let mut block = Vec::with_capacity(LEAST + STEP);
+    fn next_block(&mut self) -> Result<Option<Template>, CompressError> {
+        let mut block = Template::new(self.offset, LEAST + STEP);
         let mut hash = 0;
-        while block.len() < MOST {
-            let scanned = block.len();
+        while block.bytes().len() < MOST {
+            let scanned = block.bytes().len();
             let step = if scanned == 0 { LEAST } else { STEP };
             let step = step.min(MOST - scanned);
             let at = self.offset + scanned as u64;
-            if self.tar.read(at, step, &mut block)? == 0 {
+            if self.tar.read(at, step, block.end())? == 0 {
                 break;
             }
-            let always = self.cut_within(&block)?;
-            block.truncate(always.unwrap_or(block.len()));
+            let always = self.cut_within(block.bytes())?;
+            block.end().truncate(always.unwrap_or(usize::MAX));
+            if let Some(time) = self.time {
+                block.mark(scanned, self.blanks.iter(), time);
+            }
             if scanned == 0 {
-                let before = block.len().min(LEAST).saturating_sub(WINDOW);
-                block[before..]
+                let before = block.bytes().len().min(LEAST).saturating_sub(WINDOW);
+                block.bytes()[before..]
                     .iter()
                     .for_each(|&byte| hash = roll(hash, byte));
-            } else if let Some(cut) = find_cut(&mut hash, &block[scanned..]) {
+            } else if let Some(cut) = find_cut(&mut hash, &block.bytes()[scanned..]) {
                 block.truncate(scanned + cut);
                 break;
             }
@@ -99,8 +112,11 @@ impl<'a> Blocks<'a> {
                 break;
             }
         }
-        self.offset += block.len() as u64;
-        Ok((!block.is_empty()).then_some(block))
+        self.offset += block.bytes().len() as u64;
+        let offset = self.offset;
+        let ended = self.blanks.partition_point(|header| header.end() <= offset);
+        self.blanks.drain(..ended);
+        Ok((!block.bytes().is_empty()).then_some(block))
     }
 
     /// How long the block is that has begun, if one of the places that always are cuts is in what
@@ -122,28 +138,35 @@ impl<'a> Blocks<'a> {
     fn pass_header(&mut self, header: u64, read: &[u8]) -> Result<(), CompressError> {
         let start = header.checked_sub(self.offset).map(|start| start as usize);
         let within = start.and_then(|start| read.get(start..start + BLOCK as usize));
-        let extent = match within {
-            Some(block) => extent(block),
-            // It is in two blocks.
+        let mut in_two_reads = Vec::new();
+        let block = match within {
+            Some(block) => block,
             None => {
-                let mut block = Vec::new();
-                self.tar.read(header, BLOCK as usize, &mut block)?;
-                extent(&block)
+                self.tar.read(header, BLOCK as usize, &mut in_two_reads)?;
+                &in_two_reads
             }
         };
+        let extent = extent(block);
         let data = header + BLOCK;
         self.header = extent.and_then(|extent| data.checked_add(extent.padded));
-        if let (Some(Extent { is_file: true, .. }), Some(next)) = (extent, self.header)
-            && next - data >= LARGE
-        {
+        let (Some(extent), Some(next)) = (extent, self.header) else {
+            return Ok(());
+        };
+        if extent.is_file && next - data >= LARGE {
             self.large = data..next;
+        }
+        if !extent.is_extension {
+            let time = *self.time.get_or_insert_with(|| blanks::time(block));
+            if blanks::time(block) == time {
+                self.blanks.extend(Header::new(header, block));
+            }
         }
         Ok(())
     }
 }
 
 impl Iterator for Blocks<'_> {
-    type Item = Result<Vec<u8>, CompressError>;
+    type Item = Result<Template, CompressError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.next_block().transpose()
@@ -187,7 +210,8 @@ mod tests {
             file: &file,
             len: content.len() as u64,
         };
-        Blocks::new(&tar).collect::<Result<_, _>>().unwrap()
+        let blocks = Blocks::new(&tar);
+        blocks.map(|block| block.unwrap().fill()).collect()
     }
 
     #[test]

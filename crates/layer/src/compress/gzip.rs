@@ -12,9 +12,18 @@
 //! and the level, blocks are compressed on all cores and can be kept (see [`BlockCache`]). Measured
 //! against blocks that refer to the 32 KiB before them, this costs less than half a percent of size
 //! at these block lengths.
+//!
+//! What is compressed, and known again, of blocks that have headers is a template without the digits
+//! that depend on the layer's time; they are filled in afterwards:
+//!
+//! ```text
+//! block ─► template ─► libdeflate ─► transcode ─► fill with this layer's digits ─► member
+//!                  └─► cache: the same with some other layer's digits ─┘
+//! ```
 
 use super::blocks::{Blocks, MOST};
-use super::unfinished::unfinish;
+use super::deflate::{Deflated, transcode, unfinish};
+use super::template::Template;
 use super::{CompressError, Tar, write_error};
 use crate::ordered::{self, Stop};
 use libdeflater::{CompressionLvl, Compressor};
@@ -25,7 +34,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Number of the form of our members: a change of the places of cuts, of the compressor or its
 /// version gets another one.
-pub(super) const WRITER: u32 = 3;
+pub(super) const WRITER: u32 = 4;
 
 /// Magic, deflate, no flags, no time, no extra flags, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -33,7 +42,8 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// An empty last block.
 const END: [u8; 2] = [3, 0];
 
-/// Identity of a compressed block: the form and level, and the digest of what was compressed.
+/// Identity of a compressed block: the form and level, and the digest of what was compressed, which
+/// are its bytes without the digits of blanks, and where those are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockKey([u8; 32]);
 
@@ -43,11 +53,14 @@ impl BlockKey {
         &self.0
     }
 
-    fn new(level: u32, block: &[u8]) -> BlockKey {
+    fn new(level: u32, block: &Template) -> BlockKey {
         let mut hasher = Sha256::new_with_prefix(b"kiln gzip block\n");
         hasher.update(WRITER.to_le_bytes());
         hasher.update(level.to_le_bytes());
-        hasher.update(block);
+        if !block.blanks().is_empty() {
+            hasher.update(block.blanks().identity());
+        }
+        hasher.update(block.bytes());
         BlockKey(hasher.finalize().into())
     }
 }
@@ -56,11 +69,11 @@ impl BlockKey {
 pub trait BlockCache: Send + Sync {
     /// The block that was put under this key, exactly; other bytes damage the blob. Called by
     /// several threads.
-    fn get(&self, key: &BlockKey) -> Option<Vec<u8>>;
+    fn get(&self, key: &BlockKey) -> Option<Deflated>;
 
     /// Takes note of a block at this offset of the blob that is being written. Called in order of
     /// offsets, for blocks that came out of the cache too.
-    fn put(&self, key: &BlockKey, offset: u64, block: &[u8]);
+    fn put(&self, key: &BlockKey, offset: u64, block: &Deflated);
 }
 
 /// Shorter blocks are compressed as quickly as they are found.
@@ -69,7 +82,7 @@ const WORTH_KEEPING: usize = 64 * 1024;
 /// A block before and after compression.
 struct Block {
     raw: Vec<u8>,
-    deflated: Vec<u8>,
+    deflated: Deflated,
     crc: crc32fast::Hasher,
     key: Option<BlockKey>,
 }
@@ -90,8 +103,8 @@ pub(super) fn compress(
     ordered::run(
         threads,
         Blocks::new(tar),
-        |raw, sink| {
-            let block = deflater.block(raw, cache).map_err(Stop::Error)?;
+        |template, sink| {
+            let block = deflater.block(template, cache).map_err(Stop::Error)?;
             Ok(sink.put(block)?)
         },
         |block| {
@@ -100,8 +113,8 @@ pub(super) fn compress(
             if let (Some(cache), Some(key)) = (cache, &block.key) {
                 cache.put(key, offset, &block.deflated);
             }
-            offset += block.deflated.len() as u64;
-            out.write_all(&block.deflated).map_err(write_error)
+            offset += block.deflated.bytes.len() as u64;
+            out.write_all(&block.deflated.bytes).map_err(write_error)
         },
     )?;
     let [a, b, c, d, ..] = tar.len.to_le_bytes();
@@ -117,7 +130,7 @@ struct Deflater {
     /// Compressors that nobody uses right now: making one costs a megabyte of fresh memory.
     idle: Mutex<Vec<Compressor>>,
     /// The longest block of zeros, compressed: holes of sparse files are many of them.
-    hole: OnceLock<Vec<u8>>,
+    hole: OnceLock<Deflated>,
 }
 
 impl Deflater {
@@ -138,29 +151,28 @@ impl Deflater {
         })
     }
 
-    fn block(&self, raw: Vec<u8>, cache: Option<&dyn BlockCache>) -> Result<Block, CompressError> {
+    fn block(
+        &self,
+        template: Template,
+        cache: Option<&dyn BlockCache>,
+    ) -> Result<Block, CompressError> {
+        let bytes = template.bytes();
+        let is_hole = bytes.len() == MOST && bytes.iter().all(|&byte| byte == 0);
+        let cache = cache.filter(|_| !is_hole && bytes.len() >= WORTH_KEEPING);
+        let key = cache.map(|_| BlockKey::new(self.level, &template));
+        let known = match cache.zip(key) {
+            _ if is_hole => self.hole.get().cloned(),
+            Some((cache, key)) => cache.get(&key),
+            None => None,
+        };
+        let filled = known.and_then(|known| known.fill(template.digits()));
+        let deflated = filled.map_or_else(|| self.deflate(&template), Ok)?;
+        if is_hole {
+            self.hole.get_or_init(|| deflated.clone());
+        }
+        let raw = template.fill();
         let mut crc = crc32fast::Hasher::new();
         crc.update(&raw);
-        let is_hole = raw.len() == MOST && raw.iter().all(|&byte| byte == 0);
-        if is_hole {
-            let deflated = match self.hole.get() {
-                Some(known) => known.clone(),
-                None => {
-                    let deflated = self.deflate(&raw)?;
-                    self.hole.get_or_init(|| deflated).clone()
-                }
-            };
-            return Ok(Block {
-                raw,
-                deflated,
-                crc,
-                key: None,
-            });
-        }
-        let cache = cache.filter(|_| raw.len() >= WORTH_KEEPING);
-        let key = cache.map(|_| BlockKey::new(self.level, &raw));
-        let known = cache.zip(key).and_then(|(cache, key)| cache.get(&key));
-        let deflated = known.map_or_else(|| self.deflate(&raw), Ok)?;
         Ok(Block {
             raw,
             deflated,
@@ -169,22 +181,31 @@ impl Deflater {
         })
     }
 
-    fn deflate(&self, raw: &[u8]) -> Result<Vec<u8>, CompressError> {
-        let failed = |source| CompressError::Compressor {
-            format: "gzip",
-            source,
-        };
+    fn deflate(&self, template: &Template) -> Result<Deflated, CompressError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let known = idle().pop();
         let mut compressor = known.unwrap_or_else(|| Compressor::new(self.own_level));
-        let mut deflated = vec![0; compressor.deflate_compress_bound(raw.len())];
+        let mut bytes = vec![0; compressor.deflate_compress_bound(template.bytes().len())];
         let len = compressor
-            .deflate_compress(raw, &mut deflated)
+            .deflate_compress(template.bytes(), &mut bytes)
             .map_err(|error| failed(io::Error::other(error)))?;
         idle().push(compressor);
-        deflated.truncate(len);
-        unfinish(&mut deflated)
-            .ok_or_else(|| failed(io::Error::other("the compressor's stream has no end")))?;
-        Ok(deflated)
+        bytes.truncate(len);
+        let deflated = if template.blanks().is_empty() {
+            unfinish(&mut bytes).map(|()| Deflated {
+                bytes,
+                slots: Vec::new(),
+            })
+        } else {
+            transcode(&bytes, template).and_then(|block| block.fill(template.digits()))
+        };
+        deflated.ok_or_else(|| failed(io::Error::other("the compressor's stream is none")))
+    }
+}
+
+fn failed(source: io::Error) -> CompressError {
+    CompressError::Compressor {
+        format: "gzip",
+        source,
     }
 }

@@ -4,13 +4,16 @@
 //! what was compressed before change nothing. Which version of which compressor makes them is
 //! pinned in `Cargo.toml`, and golden digests in the tests guard it.
 
+mod blanks;
 mod blocks;
 mod decode;
+mod deflate;
 mod gzip;
-mod unfinished;
+mod template;
 mod zstd;
 
 pub use decode::{Format, decoder};
+pub use deflate::Deflated;
 pub use gzip::{BlockCache, BlockKey};
 
 use crate::mismatch::Mismatch;

@@ -8,8 +8,8 @@ pub(super) const MODE: Range<usize> = 100..108;
 pub(super) const UID: Range<usize> = 108..116;
 pub(super) const GID: Range<usize> = 116..124;
 pub(super) const SIZE: Range<usize> = 124..136;
-pub(super) const MTIME: Range<usize> = 136..148;
-pub(super) const CHECKSUM: Range<usize> = 148..156;
+pub(crate) const MTIME: Range<usize> = 136..148;
+pub(crate) const CHECKSUM: Range<usize> = 148..156;
 pub(super) const TYPE_FLAG: usize = 156;
 pub(super) const LINK_NAME: Range<usize> = 157..257;
 pub(super) const MAGIC: Range<usize> = 257..265;
@@ -129,6 +129,8 @@ pub fn is_header(block: &[u8]) -> bool {
 pub(crate) struct Extent {
     /// It is the content of a regular file.
     pub(crate) is_file: bool,
+    /// The header tells more about the entry that follows, and is none of its own.
+    pub(crate) is_extension: bool,
     /// Bytes from here to the next header, going by this block alone.
     pub(crate) padded: u64,
 }
@@ -140,13 +142,18 @@ pub(crate) fn extent(block: &[u8]) -> Option<Extent> {
     }
     let size = u64::try_from(number(&block[SIZE])?).ok()?;
     let is_file = matches!(block[TYPE_FLAG], 0 | b'0' | b'7');
-    let has_data = is_file || matches!(block[TYPE_FLAG], b'x' | b'g' | b'L' | b'K' | b'S');
+    let is_extension = matches!(block[TYPE_FLAG], b'x' | b'g' | b'L' | b'K');
+    let has_data = is_file || is_extension || block[TYPE_FLAG] == b'S';
     let padded = if has_data {
         size.checked_next_multiple_of(BLOCK)?
     } else {
         0
     };
-    Some(Extent { is_file, padded })
+    Some(Extent {
+        is_file,
+        is_extension,
+        padded,
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod sparse;
 mod write;
 
 pub use header::is_header;
-pub(crate) use header::{Extent, extent};
+pub(crate) use header::{CHECKSUM, MTIME, extent};
 pub use read::{Entry, EntryKind, FileData, Limits, ReadError, Reader};
 pub use sparse::Segment;
 pub use write::{Header, HeaderError, TypeFlag, encode};

@@ -1,8 +1,9 @@
 //! Blobs: their bytes pinned, and read by others.
 
-use layer::compress::{BlockCache, BlockKey, CompressError, Compression, compress};
+use layer::compress::{BlockCache, BlockKey, CompressError, Compression, Deflated, compress};
 use layer::tar::{Header, TypeFlag, encode};
 use oci::{DiffId, Digest};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -119,7 +120,12 @@ fn golden_blobs() {
     // Whose headers decide about cuts.
     let files: Vec<Vec<u8>> = bytes.chunks(1_000_000).map(<[u8]>::to_vec).collect();
     let blob = compressed(&archive(1_000_000_000, &files), Compression::GZIP, None);
-    let golden = "sha256:ed11bcccb72b0e1c8f93dcd400b747b058edffc5911071f4218c2425a6f08afe";
+    let golden = "sha256:3847e7b9d60eb6b71c5feafff5bbeacf31170aff79371c41a36f961cc81563f0";
+    assert_eq!(Digest::sha256(&blob).to_string(), golden);
+    // Whose headers have blanks.
+    let files: Vec<Vec<u8>> = bytes.chunks(1_000).map(<[u8]>::to_vec).collect();
+    let blob = compressed(&small_files(1_000_000_000, &files), Compression::GZIP, None);
+    let golden = "sha256:8794ef72b5fe5362dc9246e15e3562c41c73ba993eefde06844e9cdc5d332f01";
     assert_eq!(Digest::sha256(&blob).to_string(), golden);
 }
 
@@ -182,24 +188,24 @@ fn a_damaged_tar_makes_no_blob() {
 
 #[derive(Default)]
 struct Memory {
-    blocks: Mutex<BTreeMap<BlockKey, Vec<u8>>>,
+    blocks: Mutex<BTreeMap<BlockKey, Deflated>>,
     hits: AtomicUsize,
     /// Where the blocks of the last blob begin and end.
     places: Mutex<Vec<(u64, u64)>>,
 }
 
 impl BlockCache for Memory {
-    fn get(&self, key: &BlockKey) -> Option<Vec<u8>> {
+    fn get(&self, key: &BlockKey) -> Option<Deflated> {
         let found = self.blocks.lock().unwrap().get(key).cloned();
         self.hits
             .fetch_add(usize::from(found.is_some()), Ordering::Relaxed);
         found
     }
 
-    fn put(&self, key: &BlockKey, offset: u64, block: &[u8]) {
-        let end = offset + block.len() as u64;
+    fn put(&self, key: &BlockKey, offset: u64, block: &Deflated) {
+        let end = offset + block.bytes.len() as u64;
         self.places.lock().unwrap().push((offset, end));
-        self.blocks.lock().unwrap().insert(*key, block.to_vec());
+        self.blocks.lock().unwrap().insert(*key, block.clone());
     }
 }
 
@@ -216,8 +222,8 @@ impl Memory {
         assert!(places.is_sorted());
         let blocks = self.blocks.lock().unwrap();
         for &(start, end) in &places {
-            let block = blob[start as usize..end as usize].to_vec();
-            assert!(blocks.values().any(|known| *known == block));
+            let block = &blob[start as usize..end as usize];
+            assert!(blocks.values().any(|known| known.bytes == block));
         }
         drop(blocks);
         places.len() - self.hits.load(Ordering::Relaxed)
@@ -238,10 +244,21 @@ fn blocks_are_compressed_once() {
     assert!(other >= all, "{other} of {all}");
 }
 
-/// An archive of files of 3 MB, with some of a few bytes in between.
+/// An archive of files, and a small one before each, with what the time says.
 fn archive(mtime: i64, files: &[Vec<u8>]) -> Vec<u8> {
+    let time = mtime.to_string().into_bytes();
+    let names = (0..files.len()).map(|number| format!("dir/{number}"));
+    let both = names.zip(files).flat_map(|(name, file)| {
+        let small = (format!("{name}-small"), &time, mtime);
+        [small, (name, file, mtime)]
+    });
+    tar_of(both)
+}
+
+/// An archive of files with these paths, contents and times.
+fn tar_of<'a>(files: impl IntoIterator<Item = (String, &'a Vec<u8>, i64)>) -> Vec<u8> {
     let mut tar = Vec::new();
-    let mut put = |path: String, bytes: &[u8]| {
+    for (path, bytes, mtime) in files {
         let header = Header {
             path: path.as_bytes(),
             type_flag: TypeFlag::File,
@@ -260,10 +277,6 @@ fn archive(mtime: i64, files: &[Vec<u8>]) -> Vec<u8> {
         tar.extend(encode(&header).unwrap());
         tar.extend(bytes);
         tar.resize(tar.len().next_multiple_of(512), 0);
-    };
-    for (number, file) in files.iter().enumerate() {
-        put(format!("dir/{number}-small"), format!("{mtime}").as_bytes());
-        put(format!("dir/{number}"), file);
     }
     tar.resize(tar.len() + 1024, 0);
     tar
@@ -282,4 +295,68 @@ fn other_headers_leave_the_blocks_of_large_files_alone() {
     files[2].extend(b"changed");
     let new = cache.check(&archive(1_333_333_333, &files), Compression::GZIP);
     assert!((1..=2).contains(&new), "{new} of {all}");
+}
+
+/// An archive of small files. Some have paths that want an extended header, which has another
+/// time, and some a time of their own.
+fn small_files(mtime: i64, files: &[Vec<u8>]) -> Vec<u8> {
+    tar_of(files.iter().enumerate().map(|(number, file)| {
+        let long = if number % 7 == 0 { 120 } else { 5 };
+        let own = if number % 11 == 1 { 77 } else { mtime };
+        (format!("dir/{number:0long$}"), file, own)
+    }))
+}
+
+#[test]
+fn blocks_of_small_files_are_the_same_under_another_time() {
+    let cache = Memory::default();
+    let bytes = corpus(4 * MIB);
+    let mut files: Vec<Vec<u8>> = bytes.chunks(2_345).map(<[u8]>::to_vec).collect();
+    let all = cache.check(&small_files(946_684_800, &files), Compression::GZIP);
+    assert!(all > 5, "{all} blocks");
+    let time = 950_000_123;
+    assert_eq!(
+        cache.check(&small_files(time, &files), Compression::GZIP),
+        0
+    );
+    files[1000].extend(b"changed");
+    let new = cache.check(&small_files(960_000_321, &files), Compression::GZIP);
+    assert!((1..=2).contains(&new), "{new} of {all}");
+    // Headers are no blanks where their times say nothing about the layer's.
+    let other = cache.check(&small_files(-1, &files), Compression::GZIP);
+    assert!(other > 5, "{other} of {all}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever the cache has, the bytes are the same, and they are the tar's.
+    #[test]
+    fn any_tar_under_any_time(
+        lengths in proptest::collection::vec(0_usize..9000, 10..40),
+        kinds in proptest::collection::vec(0_usize..4, 40),
+        times in proptest::array::uniform3(0_i64..1 << 33),
+        level in 0_u32..10,
+    ) {
+        let words = corpus(40_000);
+        let noise: Vec<u8> = (0..40_000_u64)
+            .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 51) as u8)
+            .collect();
+        let headers = small_files(times[0], &vec![b"0123".to_vec(); 40]);
+        let marks: Vec<u8> = (0xc0..=0xff).cycle().take(10_000).collect();
+        let contents = [words, noise, headers, marks];
+        let files: Vec<Vec<u8>> = lengths
+            .iter()
+            .zip(kinds)
+            .map(|(&len, kind)| contents[kind][len / 2..len].to_vec())
+            .collect();
+        let cache = Memory::default();
+        let compression = Compression::Gzip { level };
+        for (number, time) in times.into_iter().enumerate() {
+            let tar = small_files(time, &files);
+            let new = cache.check(&tar, compression);
+            prop_assert!(new == 0 || number == 0, "{} new", new);
+            prop_assert!(gunzip(&compressed(&tar, compression, None)) == tar);
+        }
+    }
 }

@@ -17,6 +17,7 @@ fn block(number: u32) -> (BlockName, BlockPlace) {
         offset: u64::from(number) << 33,
         len: number,
         checksum: !number,
+        slots: number.to_be_bytes()[2 + number as usize % 3..].into(),
     };
     (name, place)
 }
@@ -29,7 +30,9 @@ fn places_are_remembered_and_the_last_one_counts() {
     store.add_blocks(&[block(1), block(2)]).unwrap();
     let (name, mut place) = block(2);
     place.blob = Digest::sha256("another");
-    store.add_blocks(&[(name, place), block(3)]).unwrap();
+    store
+        .add_blocks(&[(name, place.clone()), block(3)])
+        .unwrap();
     let known = fixture.open().blocks().unwrap();
     assert_eq!(known.len(), 3);
     assert_eq!(known.get(&name), Some(&place));
@@ -42,17 +45,24 @@ fn places_are_remembered_and_the_last_one_counts() {
 fn the_oldest_places_are_forgotten() {
     let fixture = Fixture::in_memory();
     let store = fixture.open();
-    let many: Vec<_> = (0..1 << 16).map(block).collect();
-    store.add_blocks(&[block(1 << 20), block(1 << 21)]).unwrap();
+    let long = |number| {
+        let (name, place) = block(number);
+        let slots = vec![number as u8; 16 << 10].into();
+        (name, BlockPlace { slots, ..place })
+    };
+    // As many as are remembered.
+    let many: Vec<_> = (0..509).map(long).collect();
+    store.add_blocks(&[block(1 << 20), long(1 << 21)]).unwrap();
     store.add_blocks(&many).unwrap();
     // Used again, so it is not the oldest any more.
-    store.add_blocks(&[many[0]]).unwrap();
-    store.add_blocks(&[block(1 << 22)]).unwrap();
+    store.add_blocks(&many[..1]).unwrap();
+    store.add_blocks(&[long(1 << 22)]).unwrap();
     let known = store.blocks().unwrap();
     assert_eq!(known.len(), many.len());
     assert!(!known.contains_key(&block(1 << 21).0));
-    assert!(known.contains_key(&many[0].0));
+    assert_eq!(known.get(&many[0].0), Some(&many[0].1));
     assert!(!known.contains_key(&many[1].0));
+    assert!(known.contains_key(&many[2].0));
 }
 
 #[test]

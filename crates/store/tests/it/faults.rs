@@ -32,6 +32,7 @@ fn work(store: &Store) -> Result<(), StoreError> {
         offset: 0,
         len: 6,
         checksum: 0,
+        slots: Box::default(),
     };
     store.add_blocks(&[([0; 32], place)])?;
     let manifest = ImageManifest {
