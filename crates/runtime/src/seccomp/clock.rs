@@ -90,10 +90,10 @@ fn numbered(architecture: Architecture) -> impl Iterator<Item = (u32, When, Cloc
     })
 }
 
-/// The call of a number.
-pub(crate) fn call(architecture: Architecture, number: u32) -> Option<ClockCall> {
-    let mut calls = numbered(architecture);
-    calls.find_map(|(known, _, call)| (known == number).then_some(call))
+/// The calls by their numbers on an architecture.
+pub(crate) fn calls(architecture: Architecture) -> Vec<(u32, ClockCall)> {
+    let calls = numbered(architecture);
+    calls.map(|(number, _, call)| (number, call)).collect()
 }
 
 /// The filter. Programs of fewer bits go through it as if it were not there.
