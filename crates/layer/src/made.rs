@@ -1,6 +1,15 @@
 //! Whose is what the processes of a step made: in a user namespace of one id the kernel gives every
 //! new file to that id, be the process another user in name, or the directory another group's.
 //!
+//! Nobody was there when it was made, so this is told by what can be seen afterwards:
+//!
+//! | made | belongs to |
+//! |---|---|
+//! | in a directory of a user that a process of the step became (`su app -c …`) | that user |
+//! | elsewhere | the user that the step's program ran as |
+//! | in a directory with the setgid bit | the directory's group |
+//! | in the place of a regular file with the same permissions, and given the owner that all files seem to have | the old file's owner |
+//!
 //! A program that puts a new file in the place of an old one, as `sed -i` and `useradd` do, gives it
 //! the owner that it saw the old one have. That is the one id, which is not what the program meant.
 //!
@@ -19,26 +28,43 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use sys::fs::{FileType, Stat, Target};
 
-/// Writes `owner` down for what was made in the upper directory `upper`, of an overlay mounted with
-/// `userxattr` over `below`; not for what has an owner written down. In directories with the setgid
-/// bit, the group is theirs.
+/// Who may have made something.
+#[derive(Clone, Copy, Debug)]
+pub struct Makers<'a> {
+    /// What the step's program ran as.
+    pub program: Ids,
+    /// What processes became besides.
+    pub others: &'a [Ids],
+}
+
+/// What a directory says of what is made in it.
+#[derive(Clone, Copy, Default)]
+struct Given {
+    owner: Option<Ids>,
+    group: Option<u32>,
+}
+
+/// Writes owners down for what was made in the upper directory `upper`, of an overlay mounted with
+/// `userxattr` over `below`; not for what has an owner written down.
 ///
 /// # Errors
 /// When the directory cannot be read, or an owner not be written.
-pub fn record_owners_of_new(upper: &Path, below: &dyn View, owner: Ids) -> io::Result<()> {
+pub fn record_owners_of_new(upper: &Path, below: &dyn View, makers: Makers<'_>) -> io::Result<()> {
     let root = Root::open(upper)?;
-    // What a directory gives to the groups of what is made in it.
-    let mut inherited: HashMap<RelPath, u32> = HashMap::new();
+    let mut directories: HashMap<RelPath, Given> = HashMap::new();
     let entries = preorder(&RelPath::root(), |directory| list(&root, directory))?;
     for (path, stat) in entries {
-        let group = path.parent().and_then(|parent| inherited.get(&parent));
+        let given = path.parent().and_then(|parent| directories.get(&parent));
+        let Given { owner, group } = given.copied().unwrap_or_default();
+        let owner = owner.unwrap_or(makers.program);
         let owner = Ids {
-            gid: group.copied().unwrap_or(owner.gid),
+            gid: group.unwrap_or(owner.gid),
             ..owner
         };
-        let passes_on = stat.kind == FileType::Directory && stat.mode & SETGID != 0;
+        let setgid = stat.kind == FileType::Directory && stat.mode & SETGID != 0;
+        let gives = setgid || (stat.kind == FileType::Directory && !makers.others.is_empty());
         let may_replace = stat.kind == FileType::RegularFile;
-        if owner == Ids::default() && !passes_on && !may_replace {
+        if owner == Ids::default() && !gives && !may_replace {
             continue;
         }
         let entry = || {
@@ -46,9 +72,14 @@ pub fn record_owners_of_new(upper: &Path, below: &dyn View, owner: Ids) -> io::R
             let there = (parent.as_fd(), name);
             recorded(there, &path, &stat, below, owner)
         };
-        let group = entry().map_err(|error| PathError::new("give away", &path, error))?;
-        if passes_on {
-            inherited.insert(path, group);
+        let ids = entry().map_err(|error| PathError::new("give away", &path, error))?;
+        if gives {
+            let owner = makers.others.iter().find(|maker| maker.uid == ids.uid);
+            let given = Given {
+                owner: owner.copied(),
+                group: setgid.then_some(ids.gid),
+            };
+            directories.insert(path, given);
         }
     }
     Ok(())
@@ -56,14 +87,14 @@ pub fn record_owners_of_new(upper: &Path, below: &dyn View, owner: Ids) -> io::R
 
 const SETGID: u32 = 0o2000;
 
-/// Writes the owner down for an inode that was made. Returns the group that the inode has.
+/// Writes the owner down for an inode that was made. Returns whose the inode is.
 fn recorded(
     (parent, name): (BorrowedFd<'_>, &[u8]),
     path: &RelPath,
     stat: &Stat,
     below: &dyn View,
     owner: Ids,
-) -> io::Result<u32> {
+) -> io::Result<Ids> {
     let target = Target::Name(parent, name);
     let recorded = sys::fs::recorded_owner(target, stat.kind)?;
     let came_up = || match stat.kind {
@@ -78,11 +109,12 @@ fn recorded(
         None if owner != Ids::default() && !came_up()? => Some(owner),
         _ => None,
     };
-    let Some(Ids { uid, gid }) = owner else {
-        return Ok(recorded.map_or(0, |(_, gid)| gid));
+    let Some(owner) = owner else {
+        let (uid, gid) = recorded.unwrap_or_default();
+        return Ok(Ids { uid, gid });
     };
-    sys::fs::record_owner(target, stat.kind, (uid, gid))?;
-    Ok(gid)
+    sys::fs::record_owner(target, stat.kind, (owner.uid, owner.gid))?;
+    Ok(owner)
 }
 
 /// The owner of the file whose place another one took, if it has the same permissions.
@@ -150,6 +182,8 @@ mod tests {
     use Way::{AsSeen, CameUp, Given, Made};
 
     const USER: Ids = Ids { uid: 33, gid: 44 };
+    /// A process of each step was this user too.
+    const OTHER: Ids = Ids { uid: 7, gid: 9 };
     const ROOT: Ids = Ids { uid: 0, gid: 0 };
 
     fn of(node: Node, uid: u32, gid: u32) -> Node {
@@ -161,7 +195,7 @@ mod tests {
     /// Puts `entries` (a directory ends in `/`) into an upper directory over a tree in which `old`
     /// is a file of 5:6 with mode 0640, and compares the owners that are written down then.
     #[track_caller]
-    fn check(entries: &[(&str, u32, Way)], owner: Ids, expect: &[(&str, Option<(u32, u32)>)]) {
+    fn check(entries: &[(&str, u32, Way)], program: Ids, expect: &[(&str, Option<(u32, u32)>)]) {
         let upper = tempfile::tempdir().expect("a directory");
         let mut below = MemView::new();
         let old = of(node(Kind::File { size: 0 }, 0o640), 5, 6);
@@ -186,7 +220,11 @@ mod tests {
             };
             marked.expect("the file system has attributes");
         }
-        record_owners_of_new(upper.path(), &below, owner).expect("owners are recorded");
+        let makers = Makers {
+            program,
+            others: &[OTHER],
+        };
+        record_owners_of_new(upper.path(), &below, makers).expect("owners are recorded");
         for &(name, expect) in expect {
             let file = target(&upper.path().join(name));
             let recorded =
@@ -204,7 +242,7 @@ mod tests {
                 ("up/", 0o755, CameUp),
                 ("up/f", 0o644, Made),
                 ("file", 0o644, CameUp),
-                ("given", 0o644, Given(7, 8)),
+                ("given", 0o644, Given(5, 8)),
             ],
             USER,
             &[
@@ -213,7 +251,32 @@ mod tests {
                 ("up", None),
                 ("up/f", Some((33, 44))),
                 ("file", None),
-                ("given", Some((7, 8))),
+                ("given", Some((5, 8))),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_made_where_another_user_is_at_home_is_that_user_s() {
+        check(
+            &[
+                ("home/", 0o755, Given(7, 8)),
+                ("home/f", 0o644, Made),
+                ("home/d/", 0o755, Made),
+                ("home/d/f", 0o644, Made),
+                ("home/up", 0o644, CameUp),
+                ("home/root", 0o644, AsSeen),
+                ("stranger/", 0o755, Given(10, 8)),
+                ("stranger/f", 0o644, Made),
+            ],
+            ROOT,
+            &[
+                ("home/f", Some((7, 9))),
+                ("home/d", Some((7, 9))),
+                ("home/d/f", Some((7, 9))),
+                ("home/up", None),
+                ("home/root", Some((0, 0))),
+                ("stranger/f", None),
             ],
         );
     }

@@ -107,7 +107,8 @@ wire_struct!(Touched {
 });
 wire_struct!(Outcome {
     exit,
-    out_of_memory
+    out_of_memory,
+    became
 });
 wire_struct!(Shortage { limit, peak });
 wire_enum!(Exit {

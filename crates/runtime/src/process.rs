@@ -67,13 +67,16 @@ pub struct WaitError {
 }
 
 /// How a container ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Of its program.
     pub exit: Exit,
     /// The kernel killed something in its control group for want of memory. Always `None` without
     /// a control group.
     pub out_of_memory: Option<Shortage>,
+    /// Users, each with a group, that processes became besides root and the one of the program,
+    /// though only in name: see [`ProcessSpec::one_id`]. Empty without that.
+    pub became: Vec<(u32, u32)>,
 }
 
 /// What did not have to be made for a container because it was there already. Everything works

@@ -219,6 +219,7 @@ struct Supervisor {
     clock_refused: Option<i32>,
     terminal: Option<OwnedFd>,
     one_id: Option<OneId>,
+    became: Vec<(u32, u32)>,
     stubs: Vec<Stub>,
     touched: Vec<Touched>,
     /// The caller has hung up; its side is not listened to any more.
@@ -238,6 +239,7 @@ impl Supervisor {
             clock_refused: None,
             terminal: None,
             one_id: None,
+            became: Vec::new(),
             stubs: Vec::new(),
             touched: Vec::new(),
             abandoned: false,
@@ -263,6 +265,7 @@ impl Supervisor {
         let out_of_memory = self.group.as_ref().and_then(Group::shortage);
         drop(self.connection.take());
         drop(self.group.take());
+        self.ignore_calls();
         self.clean_up(&spec.root);
         let report = match failure {
             Some(failure) => Report::Failed { failure },
@@ -270,6 +273,7 @@ impl Supervisor {
                 outcome: Outcome {
                     exit,
                     out_of_memory,
+                    became: self.became,
                 },
             },
         };
@@ -373,7 +377,13 @@ impl Supervisor {
     fn answer(&mut self) {
         let served = self.one_id.as_mut().map(OneId::serve);
         if !matches!(served, Some(Ok(true))) {
-            self.one_id = None;
+            self.ignore_calls();
+        }
+    }
+
+    fn ignore_calls(&mut self) {
+        if let Some(one_id) = self.one_id.take() {
+            self.became = one_id.became();
         }
     }
 

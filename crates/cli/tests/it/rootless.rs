@@ -70,7 +70,7 @@ USER app
 RUN set -e; [ "$(id -u) $(id -g) $HOME" = "12 13 /home/app" ]; [ "$(whoami)" = app ]; cd /o/app; \
     echo x > x; mkdir y; ln -s x z; ln x y/w; chmod 700 y; [ -O y/w ]; [ -G z ]; ! chown 0:0 x; echo out >> /d/open
 USER root
-RUN set -e; sed -i s/a/A/ /o/f; rm /o/app/z; echo y >> /o/app/x; [ "$(id -u)" = 0 ]; su app -c '[ "$(id -u)" = 12 ]'
+RUN set -e; sed -i s/a/A/ /o/f; rm /o/app/z; echo y >> /o/app/x; [ "$(id -u)" = 0 ]; su app -c '[ "$(id -u)" = 12 ] && echo su > /o/app/su'
 FROM scratch AS copied
 COPY --from=base /d /d
 COPY --from=base /bin/busybox /bin/
@@ -152,6 +152,7 @@ fn ordinary_users_build_what_root_builds() {
         "prw-r--r-- 33/44 o/q",
         "drwxr-sr-x 0/44 o/in/groups/",
         "-rw-r--r-- 12/13 o/app/x",
+        "-rw-r--r-- 12/13 o/app/su",
         "drwx------ 12/13 o/app/y/",
         "-rw-rw-rw- 0/0 d/open",
     ] {

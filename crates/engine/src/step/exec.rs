@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use graph::{Exec, InputIndex, MountKind, Vertex};
+use layer::made::Makers;
 use layer::owner::Ids;
 use runtime::{Exit, Io, Mount, Network, Outcome, ProcessSpec, Security};
 use solver::VertexIndex;
@@ -61,20 +62,14 @@ pub(crate) fn execute(
     };
     let spec = run.spec(&snapshot, base)?;
     let outcome = run.process(&spec)?;
-    run.check(outcome)?;
+    run.check(&outcome)?;
     for cache in std::mem::take(&mut run.caches) {
         cache
             .publish()
             .map_err(StepError::failed("keep a cache mount"))?;
     }
     if spec.one_id {
-        let owner = Ids {
-            uid: spec.user.uid,
-            gid: spec.user.gid,
-        };
-        let below = session.layers.view(base)?;
-        layer::made::record_owners_of_new(snapshot.upper(), &*below, owner)
-            .map_err(StepError::failed("give the step's files to its user"))?;
+        give_away(session, &snapshot, base, &spec.user, &outcome.became)?;
     }
     let (layer, work) = snapshot
         .commit_first()
@@ -82,6 +77,25 @@ pub(crate) fn execute(
     session.later(Chore::Remove(work));
     let layers: Arc<[_]> = base.iter().copied().chain([layer]).collect();
     Ok(Handle::Layers(layers))
+}
+
+/// Writes down whose is what the step made, where the kernel knows one owner.
+fn give_away(
+    session: &Session<'_>,
+    snapshot: &ActiveSnapshot,
+    base: &[store::LayerId],
+    user: &runtime::User,
+    became: &[(u32, u32)],
+) -> Result<(), StepError> {
+    let ids = |(uid, gid)| Ids { uid, gid };
+    let others: Vec<Ids> = became.iter().copied().map(ids).collect();
+    let makers = Makers {
+        program: ids((user.uid, user.gid)),
+        others: &others,
+    };
+    let below = session.layers.view(base)?;
+    layer::made::record_owners_of_new(snapshot.upper(), &*below, makers)
+        .map_err(StepError::failed("write down whose the step's files are"))
 }
 
 /// Whether this machine can run the step, and the request allows what it asks for.
@@ -440,7 +454,7 @@ impl Run<'_, '_> {
         Ok(outcome)
     }
 
-    fn check(&self, outcome: Outcome) -> Result<(), StepError> {
+    fn check(&self, outcome: &Outcome) -> Result<(), StepError> {
         if self.session.cancel.is_cancelled() {
             return Err(StepError::Cancelled);
         }

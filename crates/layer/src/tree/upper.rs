@@ -213,3 +213,38 @@ fn place(marks: OverlayMarks) -> Place {
 fn is_device_whiteout(stat: &Stat) -> bool {
     stat.kind == FileType::CharacterDevice && stat.rdev == (0, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compares the owner of a file that has 7:8 written down, as one layer sees it.
+    #[track_caller]
+    fn check(marks: Marks, expect: (u32, u32)) {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = std::fs::File::create(place.path().join("f")).expect("a file");
+        let target = Target::File(file.as_fd());
+        sys::fs::record_owner(target, FileType::RegularFile, (7, 8)).expect("attributes");
+        let upper = Upper::open(place.path(), marks).expect("it opens");
+        let path = RelPath::new("f").expect("a path");
+        let found = upper.node(0, &path).expect("it is there");
+        let changes = upper.changes().expect("it is read");
+        let [(_, Change::Put { node, .. })] = changes.as_slice() else {
+            panic!("{changes:?}");
+        };
+        for node in [&found, node] {
+            assert_eq!((node.metadata.uid, node.metadata.gid), expect, "{marks:?}");
+            assert!(node.metadata.xattrs.is_empty());
+        }
+    }
+
+    #[test]
+    fn owners_that_are_written_down_count_where_the_kernel_knows_none() {
+        let own = (
+            sys::process::geteuid().as_raw(),
+            sys::process::getegid().as_raw(),
+        );
+        check(Marks::Trusted, own);
+        check(Marks::User, if own == (0, 0) { (7, 8) } else { own });
+    }
+}

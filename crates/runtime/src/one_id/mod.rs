@@ -30,6 +30,7 @@ use crate::spec::User;
 use calls::{Change, File, Kind, Question, Request, Table};
 use credentials::{Credentials, Ids, Refused, Rights};
 use files::{Files, Start};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::Errno;
@@ -94,6 +95,20 @@ impl OneId {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => Ok(true),
             answered => answered.map(|()| true),
         }
+    }
+
+    /// Users that processes became besides root and the program's, each with the group that came
+    /// last: some set the user first.
+    pub(crate) fn became(self) -> Vec<(u32, u32)> {
+        let program = self.rows.first().map_or(0, |row| row.users.effective);
+        let mut became = BTreeMap::new();
+        for row in self.rows {
+            let user = row.users.effective;
+            if ![0, program].contains(&user) {
+                became.insert(user, row.groups.effective);
+            }
+        }
+        became.into_iter().collect()
     }
 
     fn decide(&mut self, call: &Call) -> Answer {

@@ -1,8 +1,8 @@
 //! Other owners and users where there is one id. None of this needs a user namespace: what is
 //! written down and what is pretended is the same for root.
 
-use crate::support::{Fixture, check};
-use runtime::{Mount, MountKind, ProcessSpec, Security, User};
+use crate::support::{Fixture, check, helper};
+use runtime::{Exit, Mount, MountKind, ProcessSpec, Security, User, spawn};
 use std::os::fd::AsFd;
 use std::path::Path;
 use sys::fs::{CWD, FileType, Mode, OFlags, Target};
@@ -172,6 +172,18 @@ fn a_process_is_who_it_says_it_is() {
         "chown: /f: Operation not permitted\n",
         "f 33:55",
     );
+}
+
+#[test]
+fn it_is_known_afterwards_who_there_was() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let script = "b su www -c true; b su www -c 'id -u' >/dev/null; id -u >/dev/null";
+    let ran = spawn(helper(), &spec(&fixture, script)).unwrap();
+    let outcome = ran.wait(|_, _| {}).unwrap();
+    assert_eq!(outcome.exit, Exit::Code(0));
+    assert_eq!(outcome.became, [(33, 44)]);
 }
 
 #[test]
