@@ -195,12 +195,21 @@ fn install_asking_filter(spec: &ProcessSpec, channel: &UnixStream) -> Result<boo
 
 fn set_user(spec: &ProcessSpec) -> Result<(), SetUpError> {
     let user = &spec.user;
-    sys::credential::set_user(user.uid, user.gid, &user.groups).during(|| {
+    let set = match setgroups_denied() {
+        // A user namespace that somebody else made, with one id: there are no other groups.
+        true => sys::credential::set_ids(user.uid, user.gid),
+        false => sys::credential::set_user(user.uid, user.gid, &user.groups),
+    };
+    set.during(|| {
         format!(
             "become user {} and group {} (are they mapped into the user namespace?)",
             user.uid, user.gid
         )
     })
+}
+
+fn setgroups_denied() -> bool {
+    std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny"))
 }
 
 /// Finds a program as `execvp(3)` would.
