@@ -14,7 +14,9 @@ use engine::request::{
 };
 use oci::{Platform, Reference};
 
-use super::{LimitArgs, ProgressMode, annotations, git, mounts, outputs, values::parse_size};
+use super::{
+    LimitArgs, ProgressMode, annotations, git, limits, mounts, outputs, values::parse_size,
+};
 
 /// What the process was given beside its arguments; read once, in `main`.
 pub(crate) struct Environment {
@@ -116,6 +118,9 @@ pub(crate) struct BuildArgs {
     pub(crate) shm_size: Option<u64>,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    /// Limits in buildx's form: memory=, memory-swap=, cpu-shares=, cpu-period=, cpu-quota=, …
+    #[arg(long, value_name = "KEY=VALUE[,…]")]
+    pub(crate) resource: Vec<String>,
     /// Cache to read: a reference, or type=registry,ref=…, or type=local,src=DIR
     #[arg(long, value_name = "SPEC")]
     pub(crate) cache_from: Vec<String>,
@@ -211,7 +216,7 @@ impl BuildArgs {
             ulimits: each("--ulimit", &self.ulimit, mounts::ulimit)?,
             shm_size: self.shm_size,
             cgroup_parent: self.limits.cgroup_parent.clone(),
-            resources: self.limits.resources()?,
+            resources: limits::with_resources(&self.limits, &self.resource)?.resources()?,
             cache_from: each("--cache-from", &self.cache_from, outputs::cache_import)?,
             cache_to: each("--cache-to", &self.cache_to, outputs::cache_export)?,
             jobs: self.jobs,

@@ -1,9 +1,10 @@
 //! What processes may use of the machine: docker's flags, their bounds, and what they come to.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use engine::request::{Resources, Swap};
 
+use super::outputs::split_csv;
 use super::values::parse_size;
 
 /// The least that docker takes for memory: less than that, and nothing starts.
@@ -15,7 +16,7 @@ const LEAST_QUOTA: u64 = 1_000;
 const PERIOD: u64 = 100_000;
 
 /// Limits that `kiln build` and `kiln run` have. 0 is none, as in docker.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct LimitArgs {
     /// Limit of memory, at least 6m
     #[arg(short, long, value_name = "BYTES", value_parser = parse_size)]
@@ -81,6 +82,56 @@ impl LimitArgs {
         check(&resources)?;
         Ok(resources)
     }
+}
+
+/// The limits with those of buildx's `--resource KEY=VALUE[,…]`, whose keys are the names of flags. A
+/// flag of its own counts more.
+///
+/// # Errors
+/// When a key is unknown or a value is none of its flag's.
+pub(super) fn with_resources(flags: &LimitArgs, specs: &[String]) -> Result<LimitArgs> {
+    let mut limits = flags.clone();
+    for spec in specs {
+        for field in split_csv(spec)? {
+            let set = set_resource(&mut limits, &field);
+            set.with_context(|| format!("--resource {spec}"))?;
+        }
+    }
+    Ok(limits)
+}
+
+fn set_resource(limits: &mut LimitArgs, field: &str) -> Result<()> {
+    const KEYS: &str = "memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus and \
+                        cpuset-mems";
+    let (key, value) = field
+        .split_once('=')
+        .with_context(|| format!("`{field}` is not KEY=VALUE"))?;
+    let refused = |reason: String| anyhow!("{key}: {reason}");
+    let number = || {
+        value
+            .parse()
+            .with_context(|| format!("{key}: `{value}` is no number"))
+    };
+    match key {
+        "memory" => keep(&mut limits.memory, parse_size(value).map_err(refused)?),
+        "memory-swap" => keep(&mut limits.memory_swap, parse_swap(value).map_err(refused)?),
+        "cpu-shares" => keep(&mut limits.cpu_shares, number()?),
+        "cpu-period" => keep(&mut limits.cpu_period, number()?),
+        "cpu-quota" => keep(
+            &mut limits.cpu_quota,
+            value
+                .parse()
+                .with_context(|| format!("{key}: `{value}` is no number"))?,
+        ),
+        "cpuset-cpus" => keep(&mut limits.cpuset_cpus, value.to_string()),
+        "cpuset-mems" => keep(&mut limits.cpuset_mems, value.to_string()),
+        other => bail!("there is no `{other}`: known are {KEYS}"),
+    }
+    Ok(())
+}
+
+fn keep<T>(field: &mut Option<T>, value: T) {
+    field.get_or_insert(value);
 }
 
 impl RunLimitArgs {
@@ -271,6 +322,64 @@ mod tests {
             "-m 0 --memory-swap 0 --memory-reservation 0 -c 0 --cpu-period 0 --cpu-quota -1 \
              --cpus 0 --pids-limit -1 --cpuset-cpus= --cpuset-mems=",
             Ok(none),
+        );
+    }
+
+    #[test]
+    fn resources_of_buildx() {
+        #[track_caller]
+        fn check(line: &str, specs: &[&str], expect: Result<Resources, &str>) {
+            let words = std::iter::once("kiln").chain(line.split_whitespace());
+            let flags = Line::try_parse_from(words).unwrap().shared;
+            let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_string()).collect();
+            let limits = with_resources(&flags, &specs);
+            let found = limits.and_then(|limits| limits.resources());
+            let found = found.map_err(|error| format!("{error:#}"));
+            assert_eq!(found, expect.map_err(String::from), "{specs:?}");
+        }
+        let all = [
+            "memory=64m,memory-swap=-1,cpu-shares=512",
+            "\"cpuset-cpus=0-1,3\",cpu-period=50000,cpu-quota=25000,cpuset-mems=0",
+        ];
+        let expect = Resources {
+            memory: Some(64 << 20),
+            swap: Some(Swap::Unlimited),
+            cpu_shares: Some(512),
+            cpu_period: Some(50_000),
+            cpu_quota: Some(25_000),
+            cpuset_cpus: Some("0-1,3".into()),
+            cpuset_mems: Some("0".into()),
+            ..Resources::default()
+        };
+        check("", &all, Ok(expect));
+        let memory = |memory| Resources {
+            memory: Some(memory),
+            ..Resources::default()
+        };
+        check("-m 32m", &["memory=64m"], Ok(memory(32 << 20)));
+        check(
+            "",
+            &["memory=5m"],
+            Err("--memory 5242880: at least 6m (6291456)"),
+        );
+        check(
+            "",
+            &["memory"],
+            Err("--resource memory: `memory` is not KEY=VALUE"),
+        );
+        check(
+            "",
+            &["cpu-shares=x"],
+            Err(
+                "--resource cpu-shares=x: cpu-shares: `x` is no number: invalid digit found in string",
+            ),
+        );
+        check(
+            "",
+            &["cpus=2"],
+            Err(
+                "--resource cpus=2: there is no `cpus`: known are memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus and cpuset-mems",
+            ),
         );
     }
 

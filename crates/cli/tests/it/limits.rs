@@ -23,7 +23,14 @@ fn a_step_that_wants_more_memory_is_killed_and_the_error_says_so() {
     ]);
     assert!(!done.stderr.contains("dmesg"), "{}", done.stderr);
     // For machines too.
-    let json = ["build", "--progress", "json", "-m", "24m", "."];
+    let json = [
+        "build",
+        "--progress",
+        "json",
+        "--resource",
+        "memory=24m",
+        ".",
+    ];
     let done = project.kiln(&json).code(1);
     drop(done.says(&["exit code: 137: out of memory\"", "--memory allows 24 MiB"]));
     // A signal of its own making is none of that.
