@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::lock::lock;
 
 /// Raised once, by the user or by a step that failed. Clones are the same flag.
 #[derive(Clone, Default)]
@@ -61,7 +63,7 @@ impl Cancel {
 
 impl State {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Box<dyn Fn() + Send>>> {
-        self.actions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.actions)
     }
 }
 

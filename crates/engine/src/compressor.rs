@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use layer::compress::Compression;
 use oci::{Descriptor, DiffId, MediaType};
@@ -13,6 +13,7 @@ use store::{Packed, Store};
 use crate::blocks::Blocks;
 use crate::cancel::Cancel;
 use crate::error::StepError;
+use crate::lock::lock;
 use crate::turns::Turns;
 
 /// Compresses layers of one store.
@@ -43,7 +44,7 @@ impl<'e> Compressor<'e> {
     }
 
     fn trusted(&self) -> std::sync::MutexGuard<'_, HashSet<DiffId>> {
-        self.trusted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.trusted)
     }
 
     /// The blob of a layer, compressed now if it never was or is gone.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use layer::View;
 use oci::ContainerConfig;
@@ -16,6 +16,7 @@ use sys::signal::SignalFd;
 use crate::cdi::{self, Catalog};
 use crate::error::{BuildError, StepError};
 use crate::event::Events;
+use crate::lock::lock;
 use crate::request::RunNetwork;
 use crate::terminal::{self, Joined};
 use crate::{Engine, images, process, resolve};
@@ -340,7 +341,7 @@ impl Signals {
             .name("signals".into())
             .spawn(move || {
                 while let Ok(signal) = watched.read() {
-                    match &*theirs.lock().unwrap_or_else(PoisonError::into_inner) {
+                    match &*lock(&theirs) {
                         Some(target) => target.pass(signal),
                         None if ENDING.contains(&signal) => sys::process::exit_now(128 + signal),
                         None => {}
@@ -352,7 +353,7 @@ impl Signals {
 
     /// Where signals go. They wait as long as this is held.
     fn target(&self) -> MutexGuard<'_, Option<Target>> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.target)
     }
 }
 

@@ -2,7 +2,9 @@
 //! neither what the items are nor what is done with them.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
+
+use crate::lock::{lock, wait};
 
 /// A queue that is worked on until it is closed.
 pub(crate) struct Lane<T> {
@@ -30,7 +32,7 @@ impl<T> Lane<T> {
 
     /// Appends an item. A closed lane drops it.
     pub(crate) fn push(&self, item: T) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if !state.closed {
             state.waiting.push_back(item);
             self.changed.notify_all();
@@ -47,22 +49,22 @@ impl<T> Lane<T> {
 
     /// Waits until nothing waits and nobody works: for good, unless somebody appends again.
     pub(crate) fn wait_until_idle(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while state.working > 0 || !state.waiting.is_empty() {
-            state = self.wait(state);
+            state = wait(&self.changed, state);
         }
     }
 
     /// Drops what waits, and sends everybody home who works here.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.closed = true;
         state.waiting.clear();
         self.changed.notify_all();
     }
 
     fn next(&self) -> Option<T> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         loop {
             if let Some(item) = state.waiting.pop_front() {
                 state.working += 1;
@@ -71,18 +73,8 @@ impl<T> Lane<T> {
             if state.closed {
                 return None;
             }
-            state = self.wait(state);
+            state = wait(&self.changed, state);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,7 +83,7 @@ struct Working<'a, T>(&'a Lane<T>);
 
 impl<T> Drop for Working<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().working -= 1;
+        lock(&self.0.state).working -= 1;
         self.0.changed.notify_all();
     }
 }

@@ -34,6 +34,7 @@ mod images;
 mod lane;
 mod layers;
 mod load;
+mod lock;
 mod login;
 mod machine;
 mod merged;

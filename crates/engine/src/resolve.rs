@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use distribution::{FetchError, FetchedImage, Repository, Version};
 use frontend::{Need, NotResolved, ResolvedImage};
@@ -12,6 +12,7 @@ use store::{Image, ImageLayer, ImageManifest, LayerId, Store, StoreError};
 
 use crate::error::registry_hint;
 use crate::fetch::{layout_origin, registry_origin};
+use crate::lock::lock;
 use crate::net::Net;
 
 /// Answers what lowering asks, and remembers the layers of what it found.
@@ -193,10 +194,7 @@ impl<'e> Resolver<'e> {
             .manifest
             .as_ref()
             .map_or(image.config.digest, |manifest| manifest.digest);
-        self.found
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(manifest, image.layers.clone());
+        lock(&self.found).insert(manifest, image.layers.clone());
         Ok(ResolvedImage {
             reference,
             manifest,
@@ -205,12 +203,7 @@ impl<'e> Resolver<'e> {
     }
 
     fn image_layers(&self, manifest: &Digest) -> Vec<ImageLayer> {
-        self.found
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(manifest)
-            .cloned()
-            .unwrap_or_default()
+        lock(&self.found).get(manifest).cloned().unwrap_or_default()
     }
 
     /// Names of the layers of an image that was resolved.
@@ -223,7 +216,7 @@ impl<'e> Resolver<'e> {
 
     /// Names of the layers of all images that were resolved.
     pub(crate) fn all_layers(&self) -> HashSet<LayerId> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lock(&self.found);
         found.values().flatten().map(|layer| layer.id).collect()
     }
 

@@ -3,11 +3,13 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use store::{PrunePolicy, Store};
+
+use crate::lock::lock;
 
 /// The limits that builds keep, by giving up cache that nobody uses.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Room {
 
     /// Keeps all limits, however recently they were looked after.
     pub(crate) fn after_writing(&self) {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.due) = None;
         self.keep();
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
+
+use crate::lock::{lock, wait};
 
 /// Keys of which somebody has the turn.
 pub(crate) struct Turns<K> {
@@ -28,27 +30,18 @@ impl<K> Default for Turns<K> {
 impl<K: Hash + Eq + Clone> Turns<K> {
     /// Waits until nobody else has the turn at `key`, and takes it.
     pub(crate) fn take(&self, key: K) -> Turn<'_, K> {
-        let mut taken = self.lock();
+        let mut taken = lock(&self.taken);
         while !taken.insert(key.clone()) {
-            taken = self
-                .ended
-                .wait(taken)
-                .unwrap_or_else(PoisonError::into_inner);
+            taken = wait(&self.ended, taken);
         }
         drop(taken);
         Turn { turns: self, key }
     }
 }
 
-impl<K> Turns<K> {
-    fn lock(&self) -> MutexGuard<'_, HashSet<K>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<K: Hash + Eq> Drop for Turn<'_, K> {
     fn drop(&mut self) {
-        self.turns.lock().remove(&self.key);
+        lock(&self.turns.taken).remove(&self.key);
         self.turns.ended.notify_all();
     }
 }
@@ -79,6 +72,6 @@ mod tests {
             }
         });
         assert_eq!(visits.into_inner(), 4 * 300);
-        assert!(turns.lock().is_empty());
+        assert!(lock(&turns.taken).is_empty());
     }
 }

@@ -5,7 +5,7 @@
 //! needs it; and what is under way is waited for there, not done twice (see `turns`).
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread::Scope;
 
 use layer::Times;
@@ -15,6 +15,7 @@ use store::LayerId;
 use crate::export::shipment::writer;
 use crate::lane::Lane;
 use crate::layers::Layers;
+use crate::lock::lock;
 use crate::request::{BuildRequest, ImageOutput, Output, OutputKind};
 use crate::room::Room;
 
@@ -82,7 +83,7 @@ impl<'a> Ahead<'a> {
 
     /// Takes note of layers of the image that a step made, or that were found.
     pub(super) fn note(&self, layers: &[LayerId]) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         for &id in layers {
             // Those of a base image are blobs already.
             if !self.layers.is_of_image(id) && waiting.seen.insert(id) {
@@ -94,7 +95,7 @@ impl<'a> Ahead<'a> {
     /// Begins with what was noted, now that something else goes on meanwhile. The layer of the
     /// last step is better left to whoever waits for it.
     pub(super) fn go_on(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.waiting);
         for id in waiting.layers.drain(..) {
             self.lane.push(id);
         }

@@ -1,13 +1,15 @@
 //! What a step leaves to be done when its result was handed on already: nobody waits for it but
 //! the end of the build.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use solver::{CacheKey, VertexIndex};
 use store::WorkDirectory;
 
 use super::explain;
 use super::session::Session;
+
+use crate::lock::lock;
 
 /// Something to be done later.
 pub(crate) enum Chore {
@@ -31,25 +33,12 @@ pub(super) struct Chores(Mutex<Vec<Chore>>);
 impl Session<'_> {
     /// Puts a chore off until the step has handed its result on.
     pub(crate) fn later(&self, chore: Chore) {
-        let mut chores = self
-            .learned
-            .chores
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        chores.push(chore);
+        lock(&self.learned.chores.0).push(chore);
     }
 
     /// Does what there is to do.
     pub(super) fn do_chores(&self) {
-        let mut chores = self
-            .learned
-            .chores
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mine = std::mem::take(&mut *chores);
-        drop(chores);
+        let mine = std::mem::take(&mut *lock(&self.learned.chores.0));
         for chore in mine {
             match chore {
                 Chore::Remember {

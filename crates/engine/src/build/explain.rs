@@ -1,13 +1,12 @@
 //! Why a step was not in the cache: what its key was made of the last time, and what of it changed.
 
-use std::sync::PoisonError;
-
 use graph::{Op, Source};
 use solver::{CacheKey, KeyHasher, KeyPart, KeyParts, VertexIndex};
 use store::{InputChange, StepRecord};
 
 use super::session::{Session, store_key};
 use crate::event::{ChangedInput, MissReason};
+use crate::lock::lock;
 
 /// Characters of a value that are kept; a longer one is represented by its digest.
 const LONGEST: usize = 120;
@@ -61,13 +60,11 @@ fn found(session: &Session<'_>, index: VertexIndex) -> Option<(String, String)> 
     let start = |digest: &str| digest.chars().take(2 * DIGEST_BYTES).collect::<String>();
     match &session.vertex(index).op {
         Op::Source(Source::Git(_)) => {
-            let commits = session.learned.commits.lock();
-            let commits = commits.unwrap_or_else(PoisonError::into_inner);
+            let commits = lock(&session.learned.commits);
             Some(("commit".into(), start(commits.get(&index)?)))
         }
         Op::Source(Source::Http(_)) => {
-            let downloads = session.learned.downloads.lock();
-            let downloads = downloads.unwrap_or_else(PoisonError::into_inner);
+            let downloads = lock(&session.learned.downloads);
             Some((
                 "download".into(),
                 start(&downloads.get(&index)?.digest.hex()),

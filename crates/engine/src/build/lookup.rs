@@ -1,8 +1,6 @@
 //! What a session looks up and keeps: the store first, then the caches it imports from. When to
 //! is the solver's business.
 
-use std::sync::PoisonError;
-
 use graph::{Op, Source};
 use layer::Times;
 use solver::{CacheKey, KeyParts, VertexIndex};
@@ -13,6 +11,7 @@ use super::explain;
 use super::handle::Handle;
 use super::session::{Session, store_key};
 use crate::error::StepError;
+use crate::lock::lock;
 use crate::remote_cache::SeenResult;
 use crate::step;
 
@@ -61,11 +60,7 @@ impl Session<'_> {
             if let Op::Exec(_) = &self.vertex(index).op {
                 step::exec::possible(self)?;
             }
-            self.learned
-                .missed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(key);
+            lock(&self.learned.missed).insert(key);
         }
         Ok(found)
     }
@@ -217,12 +212,7 @@ impl Session<'_> {
                 false => StepError::failed(attempt)(error),
             })?;
         // Another build may have made it between the look-up and here.
-        let was_missed = self
-            .learned
-            .missed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&key);
+        let was_missed = lock(&self.learned.missed).contains(&key);
         let theirs = match was_missed {
             true => self
                 .stored(key)?

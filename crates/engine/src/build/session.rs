@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use graph::{Definition, InputKey, Op, Source, Vertex, VertexDigest};
 use layer::checksum::{Checksum, Inputs};
@@ -25,6 +25,7 @@ use crate::diagnose::{Excerpt, Span};
 use crate::error::{BuildError, StepError};
 use crate::event::{Events, MissReason};
 use crate::layers::Layers;
+use crate::lock::lock;
 use crate::remote_cache::{Exports, RemoteCaches};
 use crate::request::{BuildRequest, Entitlement, RunNetwork};
 use crate::resolve::Resolver;
@@ -279,22 +280,13 @@ impl<'e> Session<'e> {
         let made = layer::checksum::checksum(&*view, &selector, &effect, &self.layers.scratch())
             .map_err(|error| step::file::source_error(self, index, input, of, error))?;
         let made = Arc::new(made);
-        let mut checksums = self
-            .learned
-            .checksums
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut checksums = lock(&self.learned.checksums);
         checksums.insert((index, input), made.clone());
         Ok(made)
     }
 
     fn known_checksum(&self, index: VertexIndex, input: usize) -> Option<Arc<Checksum>> {
-        self.learned
-            .checksums
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&(index, input))
-            .cloned()
+        lock(&self.learned.checksums).get(&(index, input)).cloned()
     }
 
     /// What the key of an input was made of, if it was made in this build.
@@ -383,22 +375,12 @@ impl<'e> Session<'e> {
 
     /// Keeps the last lines of a step's output for the error that may follow.
     pub(crate) fn keep_tail(&self, index: VertexIndex, lines: Vec<String>) {
-        self.learned
-            .tails
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(index, lines);
+        lock(&self.learned.tails).insert(index, lines);
     }
 
     pub(super) fn step_failed(&self, index: VertexIndex, source: StepError) -> BuildError {
         let vertex = self.vertex(index);
-        let tail = self
-            .learned
-            .tails
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&index)
-            .unwrap_or_default();
+        let tail = lock(&self.learned.tails).remove(&index).unwrap_or_default();
         BuildError::Step {
             name: vertex.meta.name.clone(),
             excerpt: self.excerpt(vertex).map(Box::new),

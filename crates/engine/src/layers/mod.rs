@@ -10,7 +10,7 @@ mod tars;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use layer::resolve::{Links, resolve};
 use layer::xattr::Marks;
@@ -27,6 +27,7 @@ use crate::compressor::Compressor;
 use crate::error::StepError;
 use crate::event::VertexDigest;
 use crate::fetch::{Fetcher, RemoteLayer};
+use crate::lock::lock;
 use crate::mounting::Mounting;
 use crate::room::Room;
 use crate::turns::Turns;
@@ -77,7 +78,7 @@ impl<'e> Layers<'e> {
 
     /// Says which step brings layers in.
     pub(crate) fn belong_to(&self, layers: &[LayerId], step: VertexDigest) {
-        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = lock(&self.steps);
         steps.extend(layers.iter().map(|&id| (id, step)));
     }
 
@@ -128,7 +129,7 @@ impl<'e> Layers<'e> {
         let (Some(origin), Some(diff_id)) = (origin, id.diff_id()) else {
             return Err(gone(id));
         };
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = lock(&self.steps);
         Ok(RemoteLayer {
             diff_id,
             descriptor: origin.blob,
@@ -138,7 +139,7 @@ impl<'e> Layers<'e> {
     }
 
     fn find(&self, id: LayerId) -> Result<Option<Layer>, StepError> {
-        let known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.found);
         if let Some(layer) = known.get(&id) {
             return Ok(Some(layer.clone()));
         }
@@ -151,14 +152,14 @@ impl<'e> Layers<'e> {
     }
 
     fn has(&self, id: LayerId) -> Result<bool, StepError> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = lock(&self.found);
         let known = found.contains_key(&id);
         drop(found);
         Ok(known || self.find(id)?.is_some())
     }
 
     fn remember(&self, layer: &Layer) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = lock(&self.found);
         found.insert(layer.id, layer.clone());
     }
 
@@ -186,7 +187,7 @@ impl<'e> Layers<'e> {
         if self.present(layers)? {
             return self.view(layers);
         }
-        let mut lazy = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lazy = lock(&self.lazy);
         if let Some(known) = lazy.get(layers) {
             return Ok(known.clone());
         }
@@ -223,7 +224,7 @@ impl<'e> Layers<'e> {
     }
 
     pub(crate) fn stack(&self, layers: &[LayerId]) -> Result<Arc<Stack>, StepError> {
-        let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stacks = lock(&self.stacks);
         if let Some(known) = stacks.get(layers) {
             return Ok(known.clone());
         }

@@ -10,7 +10,7 @@
 //! A place that does not take something stops nothing but its own export.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::thread::Scope;
 
 use bytes::Bytes;
@@ -33,6 +33,7 @@ use crate::event::{EventKind, Events};
 use crate::export::push;
 use crate::lane::Lane;
 use crate::layers::{LayerBlob, Layers};
+use crate::lock::lock;
 use crate::net::Net;
 use crate::request::{CacheExport, CacheImport, CacheMode};
 use crate::room::Room;
@@ -390,8 +391,4 @@ impl Drop for AtWork<'_> {
         self.exports.making.close();
         self.exports.sending.close();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

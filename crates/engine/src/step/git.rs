@@ -1,7 +1,7 @@
 //! Executes a git source: checks a commit out and keeps its files as a layer.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use graph::GitSource;
 use layer::HostView;
@@ -13,6 +13,7 @@ use crate::build::{self, Handle, Session};
 use crate::credentials;
 use crate::error::StepError;
 use crate::git_remote;
+use crate::lock::lock;
 
 /// The commit that a source means in this build: what was keyed is what is checked out.
 pub(crate) fn commit(
@@ -20,13 +21,7 @@ pub(crate) fn commit(
     index: VertexIndex,
     source: &GitSource,
 ) -> Result<String, StepError> {
-    let commits = || {
-        session
-            .learned
-            .commits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    };
+    let commits = || lock(&session.learned.commits);
     if let Some(known) = commits().get(&index) {
         return Ok(known.clone());
     }

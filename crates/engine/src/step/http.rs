@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use graph::HttpSource;
 use layer::{Change, Content, Data, Kind, Metadata, Node, RelPath, Time};
@@ -15,6 +15,7 @@ use crate::credentials;
 use crate::error::StepError;
 use crate::event::EventKind;
 use crate::git_remote;
+use crate::lock::lock;
 use crate::net::{Download, Validators};
 
 /// What the store remembers of a URL.
@@ -37,12 +38,7 @@ pub(crate) fn identity(
         return Ok(String::new());
     }
     let seen = bring(session, index, source)?;
-    session
-        .learned
-        .downloads
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(index, seen.clone());
+    lock(&session.learned.downloads).insert(index, seen.clone());
     Ok(format!(
         "{} {}",
         seen.digest,
@@ -57,13 +53,7 @@ pub(crate) fn execute(
     source: &HttpSource,
 ) -> Result<Handle, StepError> {
     let failed = || format!("download {}", git_remote::redacted(&source.url));
-    let keyed = session
-        .learned
-        .downloads
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&index)
-        .cloned();
+    let keyed = lock(&session.learned.downloads).get(&index).cloned();
     let seen = match keyed {
         // The key speaks of these bytes.
         Some(seen) => seen,
