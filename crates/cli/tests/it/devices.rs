@@ -1,6 +1,7 @@
 //! `RUN --device` and `kiln run --device`: devices as specification files describe them.
 
-use crate::harness::{Done, Output, Project};
+use crate::harness::{Done, Output, Project, output, wrap_in};
+use crate::limits::AS_ANOTHER_USER;
 use crate::mounts::lines;
 
 /// A project whose configuration names `first` and `second` as directories of specifications, in
@@ -22,7 +23,7 @@ fn project(dockerfile: &str) -> Project {
              devices:\n\
              - name: full\n  containerEdits:\n    env: [KIND=full]\n    deviceNodes:\n    \
                - {{path: /dev/vendor0, hostPath: /dev/full}}\n    \
-               - {{path: /opt/vendor/node, type: c, major: 1, minor: 7, fileMode: 0640, uid: 5, gid: 6}}\n    \
+               - {{path: /opt/vendor/node, hostPath: /dev/full, type: c, major: 1, minor: 7, fileMode: 0640, uid: 5, gid: 6}}\n    \
                mounts:\n    - {{hostPath: {}, containerPath: /usr/lib/vendor, options: [ro, nosuid, nodev, bind]}}\n\
              - name: 'null'\n  annotations: {{org.mobyproject.buildkit.device.class: quiet}}\n  \
                containerEdits:\n    deviceNodes: [{{path: /dev/vendor1, hostPath: /dev/null}}]\n",
@@ -225,6 +226,27 @@ fn what_is_not_done_for_a_device_is_an_error() {
         "mounts: [{hostPath: /etc, containerPath: /x, options: [rshared]}]",
         "asks for a mount with the option `rshared`",
     );
+}
+
+#[test]
+fn an_ordinary_user_has_the_machine_s_nodes() {
+    let project = project(
+        "FROM busybox\nRUN --device=vendor.com/sink=full,required \
+            for node in /dev/vendor0 /opt/vendor/node; do \
+                stat -c '> %t:%T' $node; (echo x > $node) 2>&1 | sed 's/.*: /> /'; done\n\
+         RUN echo \"> $(ls -d /opt 2>&1 | wc -l) $(test -e /opt; echo $?)\"\n",
+    );
+    let flags = ["--config", "kiln.toml", "--allow", "device"];
+    let arguments: Vec<&str> = ["build", "--progress", "plain"]
+        .into_iter()
+        .chain(flags)
+        .chain(["."])
+        .collect();
+    let mut build = project.command(&arguments);
+    wrap_in(&mut build, &["/usr/bin/env"], AS_ANOTHER_USER);
+    let full = "No space left on device";
+    let expect = ["1:7", full, "1:7", full, "1 1"];
+    assert_eq!(lines(&output(&mut build).success()), expect);
 }
 
 #[test]

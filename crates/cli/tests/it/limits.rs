@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Project, wrap_in};
+use crate::harness::{Done, Project, output, wrap_in};
 use crate::mounts::lines;
 use crate::parallel::wait_for;
 
@@ -167,7 +167,7 @@ fn what_cannot_be_limited_is_an_error_before_anything_runs() {
     let mut hidden = project.command(&build);
     let script = "mount -t tmpfs none /sys/fs/cgroup; exec \"$0\" \"$@\"";
     wrap_in(&mut hidden, &["/usr/bin/unshare", "--mount"], script);
-    let done = crate::harness::output(&mut hidden).code(1);
+    let done = output(&mut hidden).code(1);
     assert!(!done.stderr.contains("> ran"), "{}", done.stderr);
     drop(done.says(&[
         "cannot limit what steps and containers use",
@@ -179,7 +179,7 @@ fn what_cannot_be_limited_is_an_error_before_anything_runs() {
     let script = "for at in /sys/fs/cgroup /sys/fs/cgroup/*; do \
         mountpoint -q $at && mount -o remount,bind,ro $at; done; exec \"$0\" \"$@\"";
     wrap_in(&mut shown, &["/usr/bin/unshare", "--mount"], script);
-    let done = crate::harness::output(&mut shown).code(1);
+    let done = output(&mut shown).code(1);
     drop(done.says(&[
         "make a control group in /sys/fs/cgroup",
         "Read-only file system",
@@ -191,24 +191,33 @@ fn what_cannot_be_limited_is_an_error_before_anything_runs() {
         .success();
 }
 
+/// Gives project and store to an ordinary user, and goes on as that one.
+pub(crate) const AS_ANOTHER_USER: &str = "chown -R 65533 . \"$KILN_ROOT\"; chmod 755 ..; \
+    exec setpriv --reuid 65533 --clear-groups -- \"$0\" \"$@\"";
+
+/// Builds with this `--cgroup-parent` where version 2 is what there is, by way of a shell script.
+fn build_over_version_2(project: &Project, parent: &str, script: &str) -> Done {
+    let arguments = [
+        "build",
+        "--progress",
+        "plain",
+        "--cgroup-parent",
+        parent,
+        ".",
+    ];
+    let mut build = project.command(&arguments);
+    let script = format!("mount -t cgroup2 none /sys/fs/cgroup; {script}");
+    wrap_in(&mut build, &["/usr/bin/unshare", "--mount"], &script);
+    output(&mut build).success()
+}
+
 #[test]
 fn where_version_2_is_all_there_is() {
     let project = Project::with(
         "FROM busybox\nRUN test -e /sys/fs/cgroup/cgroup.type && wc -l < /sys/fs/cgroup/cgroup.procs | sed 's/^/> /'\n",
     );
     let parent = format!("kiln-test-2-{}", std::process::id());
-    let arguments = [
-        "build",
-        "--progress",
-        "plain",
-        "--cgroup-parent",
-        &parent,
-        ".",
-    ];
-    let mut build = project.command(&arguments);
-    let script = "mount -t cgroup2 none /sys/fs/cgroup; exec \"$0\" \"$@\"";
-    wrap_in(&mut build, &["/usr/bin/unshare", "--mount"], script);
-    let done = crate::harness::output(&mut build).success();
+    let done = build_over_version_2(&project, &parent, "exec \"$0\" \"$@\"");
     // The shell and those of its pipe that live.
     let processes = lines(&done)
         .first()
@@ -238,10 +247,8 @@ fn nothing_is_left_of_a_build_that_is_killed() {
 fn an_ordinary_user_is_told_how_to_be_allowed() {
     let project = Project::with("FROM busybox\nRUN true\n");
     let mut build = project.command(&["build", "-m", "64m", "."]);
-    let script = "chown -R 65533 . \"$KILN_ROOT\"; chmod 755 ..; \
-        exec setpriv --reuid 65533 --clear-groups -- \"$0\" \"$@\"";
-    wrap_in(&mut build, &["/usr/bin/env"], script);
-    let done = crate::harness::output(&mut build).code(1);
+    wrap_in(&mut build, &["/usr/bin/env"], AS_ANOTHER_USER);
+    let done = output(&mut build).code(1);
     let says = done.says(&[
         "make a control group in /sys/fs/cgroup",
         "Permission denied",
@@ -262,26 +269,13 @@ fn an_ordinary_user_makes_groups_where_one_was_delegated() {
     let project = Project::with("FROM busybox\nRUN sed -n 's/^0::/> /p' /proc/self/cgroup\n");
     let name = format!("kiln-test-4-{}", std::process::id());
     let parent = format!("{name}/own");
-    let arguments = [
-        "build",
-        "--progress",
-        "plain",
-        "--cgroup-parent",
-        &parent,
-        ".",
-    ];
-    let mut build = project.command(&arguments);
     // As systemd does it: the group, what moves processes and what gives controllers; and the
     // process itself somewhere below.
     let script = format!(
-        "mount -t cgroup2 none /sys/fs/cgroup; at=/sys/fs/cgroup/{name}; mkdir $at $at/session; \
-         echo $$ > $at/session/cgroup.procs; \
-         chown 65533 $at $at/cgroup.procs $at/cgroup.subtree_control; \
-         chown -R 65533 . \"$KILN_ROOT\"; chmod 755 ..; \
-         exec setpriv --reuid 65533 --clear-groups -- \"$0\" \"$@\""
+        "at=/sys/fs/cgroup/{name}; mkdir $at $at/session; echo $$ > $at/session/cgroup.procs; \
+         chown 65533 $at $at/cgroup.procs $at/cgroup.subtree_control; {AS_ANOTHER_USER}"
     );
-    wrap_in(&mut build, &["/usr/bin/unshare", "--mount"], &script);
-    let done = crate::harness::output(&mut build).success();
+    let done = build_over_version_2(&project, &parent, &script);
     // It begins where the container's view does.
     assert_eq!(lines(&done), ["/"]);
     let made = parents(&parent);
