@@ -86,7 +86,10 @@ pub fn read_memory(thread: u32, address: u64, buffer: &mut [u8]) -> io::Result<u
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
     };
-    let remote = remote(address, buffer.len());
+    let remote = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address as usize),
+        iov_len: buffer.len(),
+    };
     // SAFETY: the kernel writes at most the length of the live buffer into it; the other address is
     // never followed in this process.
     let count = unsafe {
@@ -100,43 +103,6 @@ pub fn read_memory(thread: u32, address: u64, buffer: &mut [u8]) -> io::Result<u
         )
     };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
-}
-
-/// Writes to the memory of another process, by the number of one of its threads.
-///
-/// # Errors
-/// The errno of `process_vm_writev(2)`; `EFAULT` when not all of it could be written.
-pub fn write_memory(thread: u32, address: u64, bytes: &[u8]) -> io::Result<()> {
-    let local = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let remote = remote(address, bytes.len());
-    // SAFETY: the kernel only reads the live bytes; the other address is never followed in this
-    // process.
-    let count = unsafe {
-        libc::process_vm_writev(
-            thread.cast_signed(),
-            &raw const local,
-            1,
-            &raw const remote,
-            1,
-            0,
-        )
-    };
-    match usize::try_from(count) {
-        Ok(count) if count == bytes.len() => Ok(()),
-        Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
-        Err(_) => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A piece of another process's memory.
-fn remote(address: u64, len: usize) -> libc::iovec {
-    libc::iovec {
-        iov_base: std::ptr::without_provenance_mut(address as usize),
-        iov_len: len,
-    }
 }
 
 /// Namespaces that a new process gets for itself.

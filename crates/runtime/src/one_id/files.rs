@@ -5,6 +5,7 @@
 //! moment. What it leads to is held by a descriptor from there on, so that whatever the process
 //! changes meanwhile, names or its memory, leads nowhere it could not have gone by itself.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use sys::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -55,6 +56,14 @@ impl Files {
     pub(super) fn program_of(&self, thread: u32) -> Option<(u64, u64)> {
         let program = self.link(thread, "exe").and_then(sys::fs::stat).ok()?;
         Some((program.device, program.inode))
+    }
+
+    /// The memory of a thread's process, to be written to.
+    pub(super) fn memory_of(&self, thread: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let path = format!("{thread}/mem");
+        let memory = sys::fs::openat(&self.processes, path, flags, Mode::empty())?;
+        Ok(File::from(memory))
     }
 
     fn link(&self, thread: u32, name: &str) -> io::Result<OwnedFd> {

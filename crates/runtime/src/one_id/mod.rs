@@ -14,7 +14,8 @@
 //!
 //! A process's ids are a row of a table, and the number of the row is kept in a limit of the
 //! process that the kernel has had no use for since Linux 2.4 (`RLIMIT_LOCKS`): so children inherit
-//! it, programs keep it, and it ends with them.
+//! it, programs keep it, and it ends with them. Processes cannot set that limit themselves; `su` with
+//! `pam_limits` would reset it.
 //!
 //! Not here: what `stat(2)` says of owners, which is the one id; access rights, which are those of
 //! root for every process.
@@ -33,6 +34,7 @@ use files::{Files, Start};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use sys::Errno;
 use sys::fs::{FileType, Target};
 use sys::process::{Resource, Rlimit};
@@ -126,11 +128,11 @@ impl OneId {
                 Some(file) => self.change_owner(call, who, &file, (uid, gid)),
                 None => return Answer::Through,
             },
-            Request::Is(question) => say(call.thread, who, question, short),
+            Request::Is(question) => self.say(call, who, question, short),
             Request::Become(change) => {
                 let mut who = who.clone();
                 let changed = self.change(call, &mut who, change, short);
-                changed.and_then(|answer| self.remember(call.thread, who).map(|()| answer))
+                changed.and_then(|answer| self.remember(call, who).map(|()| answer))
             }
         };
         decided.unwrap_or_else(|error| {
@@ -216,8 +218,64 @@ impl OneId {
         who.rights(|| self.files.program_of(call.thread))
     }
 
+    /// Tells a process what it is.
+    fn say(
+        &self,
+        call: &Call,
+        who: &Credentials,
+        question: Question,
+        short: bool,
+    ) -> io::Result<Answer> {
+        let ids = |kind| match kind {
+            Kind::User => who.users,
+            Kind::Group => who.groups,
+        };
+        let id = |id: u32| match short {
+            true => Answer::Return(shortened(id).into()),
+            false => Answer::Return(id.into()),
+        };
+        Ok(match question {
+            Question::Real(kind) => id(ids(kind).real),
+            Question::Effective(kind) => id(ids(kind).effective),
+            Question::Three(kind, addresses) => {
+                let Ids {
+                    real,
+                    effective,
+                    saved,
+                } = ids(kind);
+                for (id, address) in [real, effective, saved].into_iter().zip(addresses) {
+                    self.write(call, address, &bytes(&[id], short))?;
+                }
+                Answer::Return(0)
+            }
+            Question::Supplementary { room, address } => {
+                let groups = &who.supplementary;
+                let count = groups.len() as u32;
+                if room > 0 {
+                    if room < count {
+                        return Err(Errno::INVAL.into());
+                    }
+                    self.write(call, address, &bytes(groups, short))?;
+                }
+                Answer::Return(count.into())
+            }
+        })
+    }
+
+    /// Writes to the memory of whoever asks. The memory is opened before it is certain that they
+    /// still wait: their number may be somebody else's by now, what is open is not.
+    fn write(&self, call: &Call, address: u64, bytes: &[u8]) -> io::Result<()> {
+        let memory = self.files.memory_of(call.thread)?;
+        if !self.listener.waits(call) {
+            return Err(Errno::SRCH.into());
+        }
+        let written = memory.write_all_at(bytes, address);
+        // The kernel's own answer to an address where nothing is.
+        written.map_err(|_| Errno::FAULT.into())
+    }
+
     /// Remembers who a process is from here on.
-    fn remember(&mut self, thread: u32, who: Credentials) -> io::Result<()> {
+    fn remember(&mut self, call: &Call, who: Credentials) -> io::Result<()> {
         let row = match self.rows.iter().position(|known| *known == who) {
             Some(row) => row,
             None if self.rows.len() == MOST_ROWS => return Err(Errno::AGAIN.into()),
@@ -230,7 +288,10 @@ impl OneId {
             current: Some(ROW | row as u64),
             maximum: None,
         };
-        sys::process::limit_of(thread, Resource::Locks, Some(limit)).map(drop)
+        if !self.listener.waits(call) {
+            return Err(Errno::SRCH.into());
+        }
+        sys::process::limit_of(call.thread, Resource::Locks, Some(limit)).map(drop)
     }
 }
 
@@ -264,44 +325,6 @@ fn read_groups(thread: u32, count: u32, address: u64, short: bool) -> io::Result
         _ => unreachable!("a group has 2 or 4 bytes"),
     };
     Ok(read.chunks_exact(width).map(number).collect())
-}
-
-/// Tells a process what it is.
-fn say(thread: u32, who: &Credentials, question: Question, short: bool) -> io::Result<Answer> {
-    let ids = |kind| match kind {
-        Kind::User => who.users,
-        Kind::Group => who.groups,
-    };
-    let id = |id: u32| match short {
-        true => Answer::Return(shortened(id).into()),
-        false => Answer::Return(id.into()),
-    };
-    Ok(match question {
-        Question::Real(kind) => id(ids(kind).real),
-        Question::Effective(kind) => id(ids(kind).effective),
-        Question::Three(kind, addresses) => {
-            let Ids {
-                real,
-                effective,
-                saved,
-            } = ids(kind);
-            for (id, address) in [real, effective, saved].into_iter().zip(addresses) {
-                sys::process::write_memory(thread, address, &bytes(&[id], short))?;
-            }
-            Answer::Return(0)
-        }
-        Question::Supplementary { room, address } => {
-            let groups = &who.supplementary;
-            let count = groups.len() as u32;
-            if room > 0 {
-                if room < count {
-                    return Err(Errno::INVAL.into());
-                }
-                sys::process::write_memory(thread, address, &bytes(groups, short))?;
-            }
-            Answer::Return(count.into())
-        }
-    })
 }
 
 fn refused(_: Refused) -> io::Error {

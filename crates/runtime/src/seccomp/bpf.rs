@@ -21,6 +21,10 @@ pub(super) enum Verdict {
     Ask,
     /// Whoever listens decides when argument 0 is `PR_SET_KEEPCAPS`; made otherwise.
     AskToKeepCapabilities,
+    /// `setrlimit(2)` for `RLIMIT_LOCKS` succeeds without effect; made otherwise.
+    KeepLockLimit,
+    /// The same for `prlimit(2)`, if it is to set something.
+    KeepLockLimitOfProcess,
 }
 
 /// The verdicts for one architecture.
@@ -118,6 +122,12 @@ const ENOSYS: u32 = 38;
 const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 /// Linux, with short inode numbers or without, and the question which one is set.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// No call, and no error.
+const SUCCESS: u32 = ERRNO;
+/// Bytes from one argument to the next.
+const ARGUMENT_LEN: u32 = 8;
+/// `RLIMIT_LOCKS`
+const LOCK_LIMIT: u32 = 10;
 /// `PR_SET_KEEPCAPS`
 const KEEP_CAPABILITIES: u32 = 8;
 /// Socket families that are refused: those that are known ways out of a container, and whatever is
@@ -194,6 +204,22 @@ fn verdict(verdict: Verdict) -> Vec<Instruction> {
             instruction(RETURN, USER_NOTIFICATION),
             instruction(RETURN, ALLOW),
         ],
+        Verdict::KeepLockLimit => vec![
+            instruction(LOAD, ARGUMENT_LOW),
+            branch(JUMP_EQUAL, LOCK_LIMIT, 0, 1),
+            instruction(RETURN, SUCCESS),
+            instruction(RETURN, ALLOW),
+        ],
+        Verdict::KeepLockLimitOfProcess => vec![
+            instruction(LOAD, ARGUMENT_LOW + ARGUMENT_LEN),
+            branch(JUMP_EQUAL, LOCK_LIMIT, 0, 5),
+            instruction(LOAD, ARGUMENT_LOW + 2 * ARGUMENT_LEN),
+            branch(JUMP_EQUAL, 0, 0, 2),
+            instruction(LOAD, ARGUMENT_HIGH + 2 * ARGUMENT_LEN),
+            branch(JUMP_EQUAL, 0, 1, 0),
+            instruction(RETURN, SUCCESS),
+            instruction(RETURN, ALLOW),
+        ],
         Verdict::NoNewNamespaces => vec![
             instruction(LOAD, ARGUMENT_LOW),
             instruction(AND, CLONE_NAMESPACES),
@@ -252,6 +278,10 @@ mod tests {
 
     /// What the kernel's interpreter would return.
     fn run(program: &[Instruction], audit: u32, number: u32, argument: u64) -> u32 {
+        run_with(program, audit, number, [argument, 0, 0])
+    }
+
+    fn run_with(program: &[Instruction], audit: u32, number: u32, arguments: [u64; 3]) -> u32 {
         let (mut at, mut accumulator) = (0usize, 0u32);
         loop {
             let step = program[at];
@@ -261,9 +291,11 @@ mod tests {
                     accumulator = match step.operand {
                         NUMBER => number,
                         ARCHITECTURE => audit,
-                        ARGUMENT_LOW => argument as u32,
-                        ARGUMENT_HIGH => (argument >> 32) as u32,
-                        other => panic!("load of {other}"),
+                        other => {
+                            let bytes = arguments.map(u64::to_le_bytes).concat();
+                            let word = &bytes[(other - ARGUMENT_LOW) as usize..][..4];
+                            u32::from_le_bytes(word.try_into().unwrap())
+                        }
                     }
                 }
                 AND => accumulator &= step.operand,
@@ -370,15 +402,31 @@ mod tests {
 
     #[test]
     fn a_listener_is_asked_about_some_calls() {
+        let program = compile_named(Architecture::X86_64, None, &["prlimit64"]);
+        for (arguments, expect) in [
+            ([0, 10, 1 << 40], SUCCESS), // RLIMIT_LOCKS
+            ([0, 10, 16], SUCCESS),
+            ([0, 10, 0], ALLOW),
+            ([10, 7, 16], ALLOW),
+        ] {
+            let found = run_with(&program, X86_64, 302, arguments);
+            assert_eq!(found, expect, "prlimit64 {arguments:?}");
+        }
         for docker in [Some(DEFAULT), None] {
             let other = if docker.is_some() { DENIED } else { ALLOW };
-            let program = compile_named(Architecture::X86_64, docker, &["chown", "prctl"]);
+            let program = compile_named(
+                Architecture::X86_64,
+                docker,
+                &["chown", "prctl", "setrlimit"],
+            );
             for (audit, number, argument, expect) in [
                 (X86_64, 92, 0, USER_NOTIFICATION),
                 (X86_64, X32 | 92, 0, USER_NOTIFICATION),
                 (X86, 182, 0, USER_NOTIFICATION),
                 (X86_64, 157, 8, USER_NOTIFICATION), // PR_SET_KEEPCAPS
                 (X86_64, 157, 1, ALLOW),
+                (X86_64, 160, 10, SUCCESS), // RLIMIT_LOCKS
+                (X86_64, 160, 7, ALLOW),
                 (X86_64, 0, 0, ALLOW),
                 (X86_64, 165, 0, other), // mount
                 (X86, 21, 0, other),

@@ -35,7 +35,8 @@ const AUDIT_ARM: u32 = 0x4000_0028;
 pub(super) struct Rules {
     /// docker's profile, for a process with these capabilities; else all calls are allowed.
     pub(super) docker: Option<CapabilitySet>,
-    /// Calls that a listener decides on, by name; of `prctl`, what keeps capabilities.
+    /// Calls that a listener decides on, by name; of `prctl`, what keeps capabilities. Those that
+    /// set limits leave the one for locks, which is the listener's.
     pub(super) asked: &'static [&'static str],
 }
 
@@ -152,6 +153,8 @@ fn asking_filters(architecture: Architecture, asked: &[&str]) -> Vec<ArchFilter>
 fn question(name: &str) -> Verdict {
     match name {
         "prctl" => Verdict::AskToKeepCapabilities,
+        "setrlimit" => Verdict::KeepLockLimit,
+        "prlimit64" => Verdict::KeepLockLimitOfProcess,
         _ => Verdict::Ask,
     }
 }
