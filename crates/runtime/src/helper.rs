@@ -115,6 +115,7 @@ fn listen() -> io::Result<()> {
     let requests = io::stdin().as_fd().try_clone_to_owned()?;
     sys::process::replace_stream(File::open("/dev/null")?, 0)?;
     crate::seccomp::warm_up();
+    crate::one_id::warm_up();
     // Without it every container mounts its layers for itself.
     let pool = Pool::create().ok();
     let mut spare: Option<UnixStream> = None;

@@ -2,7 +2,7 @@
 
 use crate::exec_error::{ExecError, explain};
 use crate::message::{During, Failure, Notice, SetUpError};
-use crate::seccomp::{self, Architecture, clock, docker_default};
+use crate::seccomp::{Architecture, clock, docker_default};
 use crate::spec::{ProcessSpec, Resource};
 use crate::{one_id, wire};
 use std::ffi::{CString, OsStr, OsString};
@@ -184,7 +184,7 @@ fn install_asking_filter(spec: &ProcessSpec, channel: &UnixStream) -> Result<boo
         return Ok(false);
     };
     let docker = security.seccomp.then_some(security.capabilities);
-    let filter = seccomp::compile(architecture, docker, one_id::ASKED);
+    let filter = one_id::filter(architecture, docker);
     let Ok(listener) = sys::seccomp::listen(&filter) else {
         return Ok(false);
     };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// What is decided on, by name; on limits, by the filter itself. The names with `32` are variants of
 /// 32-bit architectures, whose calls without it take 16-bit ids.
-pub(crate) const ASKED: &[&str] = &[
+pub(super) const ASKED: &[&str] = &[
     "chown",
     "chown32",
     "fchown",
@@ -115,7 +115,7 @@ pub(super) enum Change {
 }
 
 /// The numbers of [`ASKED`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table(HashMap<(u32, u32), (&'static str, bool)>);
 
 /// `AT_FDCWD`, `AT_SYMLINK_NOFOLLOW`, `AT_EMPTY_PATH`

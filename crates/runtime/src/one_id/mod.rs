@@ -24,21 +24,22 @@ mod calls;
 mod credentials;
 mod files;
 
-pub(crate) use calls::ASKED;
-
-use crate::seccomp::Architecture;
+use crate::capability::CapabilitySet;
+use crate::seccomp::{self, Architecture};
 use crate::spec::User;
-use calls::{Change, File, Kind, Question, Request, Table};
+use calls::{ASKED, Change, File, Kind, Question, Request, Table};
 use credentials::{Credentials, Ids, Refused, Rights};
 use files::{Files, Start};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
 use sys::Errno;
 use sys::fs::{FileType, Target};
 use sys::process::{Resource, Rlimit};
-use sys::seccomp::{Answer, Call, Listener};
+use sys::seccomp::{Answer, Call, Instruction, Listener};
 
 /// Upper half of the limit of a process whose ids are a row of the table. The other half is the
 /// number of the row.
@@ -50,11 +51,44 @@ const MOST_GROUPS: u32 = 65536;
 /// Rows of the table; a process that needs another one is refused.
 const MOST_ROWS: usize = 65536;
 
+/// The filter that leaves calls to a listener: docker's for a process with these capabilities, or
+/// with `None` one that allows every other call.
+pub(crate) fn filter(
+    architecture: Architecture,
+    docker: Option<CapabilitySet>,
+) -> Cow<'static, [Instruction]> {
+    match docker {
+        Some(CapabilitySet::DOCKER_DEFAULT) if Some(architecture) == Architecture::native() => {
+            Cow::Borrowed(&USUAL)
+        }
+        docker => Cow::Owned(seccomp::compile(architecture, docker, ASKED)),
+    }
+}
+
+/// The filter of nearly all containers.
+static USUAL: LazyLock<Vec<Instruction>> = LazyLock::new(|| {
+    let docker = Some(CapabilitySet::DOCKER_DEFAULT);
+    let compile = |architecture| seccomp::compile(architecture, docker, ASKED);
+    Architecture::native().map_or_else(Vec::new, compile)
+});
+
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| Architecture::native().map_or_else(Table::default, Table::new));
+
+/// Makes what nearly all containers need where there is one id, so that copies of this process have
+/// it. Elsewhere it does nothing.
+pub(crate) fn warm_up() {
+    // Nobody may set groups in such a namespace.
+    if std::fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")) {
+        LazyLock::force(&USUAL);
+        LazyLock::force(&TABLE);
+    }
+}
+
 /// Decides on the calls of one container's processes.
 #[derive(Debug)]
 pub(crate) struct OneId {
     listener: Listener,
-    table: Table,
     files: Files,
     /// The mount of the container's root.
     mount: u64,
@@ -68,14 +102,12 @@ impl OneId {
     /// Takes a listener over from the first process of a container, which has its root already and
     /// will run its program as `user`.
     pub(crate) fn new(listener: OwnedFd, process: u32, user: &User) -> io::Result<OneId> {
-        let architecture = Architecture::native().ok_or(io::ErrorKind::Unsupported)?;
         let files = Files::open()?;
         let mount = sys::fs::stat(files.root_of(process)?)?.mount;
         let listener = Listener::from(listener);
         listener.take_turns();
         Ok(OneId {
             listener,
-            table: Table::new(architecture),
             files,
             mount,
             seen: match user.uid {
@@ -115,9 +147,7 @@ impl OneId {
 
     fn decide(&mut self, call: &Call) -> Answer {
         let arguments = &call.arguments;
-        let request = self
-            .table
-            .request(call.architecture, call.number, arguments);
+        let request = TABLE.request(call.architecture, call.number, arguments);
         let Some((request, short)) = request else {
             return Answer::Through;
         };
