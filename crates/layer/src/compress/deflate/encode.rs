@@ -60,11 +60,13 @@ impl Tokens {
         self.has_slots = false;
     }
 
-    /// The byte that the template has here.
+    /// The bytes that the template has here.
     #[inline]
-    pub(super) fn literal(&mut self, byte: u8) {
-        self.literals[usize::from(byte)] += 1;
-        self.pending += 1;
+    pub(super) fn literals(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.literals[usize::from(byte)] += 1;
+        }
+        self.pending += bytes.len() as u32;
     }
 
     #[inline]

@@ -1,4 +1,5 @@
-//! What the codes of a block stand for: literals and copies (RFC 1951, 3.2.5).
+//! What the codes of a block stand for: literals and copies (RFC 1951, 3.2.5). Which bytes are
+//! literals is not said: who asks has the decompressed bytes.
 
 use super::bits::Reader;
 use super::codes::{END, LONGEST, Lengths, codes};
@@ -18,8 +19,8 @@ pub(super) const DISTANCES: usize = 30;
 /// One step of decompression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// This byte.
-    Literal(u8),
+    /// So many bytes that are spelled out.
+    Literals(usize),
     /// So many bytes from so far back.
     Copy { len: usize, distance: usize },
 }
@@ -94,7 +95,7 @@ impl Decoder {
     ) -> Option<()> {
         self.literals
             .fill(lengths.literals(), |symbol| match symbol {
-                0..END => Entry::new(LITERAL, symbol, 0),
+                0..END => Entry::new(LITERAL, 0, 0),
                 END => Entry::new(STOP, 0, 0),
                 LONGEST_COPY => Entry::new(0, MOST_COPY, 0),
                 _ => {
@@ -106,6 +107,7 @@ impl Decoder {
             let (number, count) = base(symbol, 1);
             Entry::new(0, 1 + number, count)
         });
+        let mut spelled = 0;
         loop {
             bits.refill();
             let mut entry = self.literals.next(bits);
@@ -114,12 +116,19 @@ impl Decoder {
                 if entry.0 & LITERAL == 0 {
                     break;
                 }
-                take(Step::Literal(entry.number() as u8))?;
+                spelled += 1;
                 entry = self.literals.next(bits);
             }
+            if bits.is_exhausted() {
+                return None;
+            }
             if entry.0 & LITERAL != 0 {
-                take(Step::Literal(entry.number() as u8))?;
+                spelled += 1;
                 continue;
+            }
+            if spelled > 0 {
+                take(Step::Literals(spelled))?;
+                spelled = 0;
             }
             if entry.0 & STOP != 0 {
                 return entry.is_code().then_some(());
@@ -129,7 +138,7 @@ impl Decoder {
             let len = entry.number() + bits.take(entry.extra());
             let entry = self.distances.next(bits);
             let distance = entry.number() + bits.take(entry.extra());
-            if !entry.is_code() || bits.is_exhausted() {
+            if !entry.is_code() {
                 return None;
             }
             take(Step::Copy { len, distance })?;
@@ -171,26 +180,42 @@ impl Entry {
     }
 }
 
+/// Bits of most codes: a table for these stays in the processor's nearest cache.
+const SHORT: u32 = 11;
+
 struct Table {
-    entries: Box<[Entry; 1 << LONGEST]>,
-    /// Bits that are looked at.
+    /// By the next bits: codes that are [`SHORT`].
+    short: Box<[Entry; 1 << SHORT]>,
+    /// Longer ones, if there are any.
+    long: Box<[Entry; 1 << LONGEST]>,
+    /// Bits of the longest code.
     width: u32,
 }
 
 impl Table {
     fn new() -> Table {
         Table {
-            entries: Box::new([Entry(STOP); 1 << LONGEST]),
+            short: Box::new([Entry(STOP); 1 << SHORT]),
+            long: Box::new([Entry(STOP); 1 << LONGEST]),
             width: 0,
         }
     }
 
     fn fill(&mut self, lengths: &[u8], entry: impl Fn(usize) -> Entry) {
         self.width = u32::from(lengths.iter().max().copied().unwrap_or(0));
-        let table = &mut self.entries[..1 << self.width];
-        table.fill(Entry(STOP));
+        self.short.fill(Entry(STOP));
+        let long = &mut self.long[..1 << self.width];
+        if self.width > SHORT {
+            long.fill(Entry(STOP));
+        }
         for (symbol, length, code) in codes(lengths) {
             let entry = Entry(entry(symbol).0 | u32::from(length));
+            let is_short = u32::from(length) <= SHORT;
+            let table = if is_short {
+                &mut self.short[..]
+            } else {
+                &mut *long
+            };
             for place in table.iter_mut().skip(code).step_by(1 << length) {
                 *place = entry;
             }
@@ -199,7 +224,10 @@ impl Table {
 
     #[inline]
     fn next(&self, bits: &mut Reader<'_>) -> Entry {
-        let entry = self.entries[bits.peek(self.width) & ((1 << LONGEST) - 1)];
+        let mut entry = self.short[bits.peek(SHORT)];
+        if !entry.is_code() && self.width > SHORT {
+            entry = self.long[bits.peek(self.width) & ((1 << LONGEST) - 1)];
+        }
         bits.drop(entry.0 & BITS);
         entry
     }

@@ -93,13 +93,15 @@ impl<'a> Editor<'a> {
     #[inline]
     fn take(&mut self, step: Step) -> Option<()> {
         match step {
-            Step::Literal(byte) if self.position < self.next => {
-                self.tokens.literal(byte);
-                self.position += 1;
-            }
-            Step::Literal(_) => {
-                self.spell(self.position..self.position + 1)?;
-                self.pass(1);
+            Step::Literals(len) => {
+                let range = self.position..self.position + len;
+                if range.end <= self.next {
+                    self.tokens.literals(self.template.get(range)?);
+                    self.position += len;
+                } else {
+                    self.spell(range)?;
+                    self.pass(len);
+                }
             }
             Step::Copy { len, distance } => {
                 let from = self.position.checked_sub(distance)?;
@@ -153,7 +155,9 @@ impl<'a> Editor<'a> {
         for position in range {
             match self.slot(position) {
                 Some(slot) => self.tokens.slot(slot),
-                None => self.tokens.literal(*self.template.get(position)?),
+                None => self
+                    .tokens
+                    .literals(self.template.get(position..position + 1)?),
             }
         }
         Some(())
