@@ -79,7 +79,7 @@ pub use runtime::Shortage;
 pub use settle::init_if_child;
 pub use terminal::Silenced;
 pub use usage::{PruneReport, PruneRequest, UsageRow};
-pub use verify::{SecondBuild, Unvaried, Verification};
+pub use verify::{SecondBuild, Surrounding, Unvaried, Verification};
 
 use mounting::Mounting;
 use net::Net;

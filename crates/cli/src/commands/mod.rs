@@ -88,14 +88,9 @@ impl Session {
     ) -> Result<(Engine, SecondBuild)> {
         let config = self.config()?;
         let root = self.root(&config)?;
-        let beside = root.with_file_name(format!("kiln-verify-{}", std::process::id()));
         let first = options(root, config, engine::enter_user_namespace()?);
-        let second = EngineOptions {
-            root: beside,
-            ..first.clone()
-        };
         // Before the first thread too.
-        let second = SecondBuild::split(second, request, build)?;
+        let second = SecondBuild::split(&first, request, build)?;
         Ok((Engine::open(first)?, second))
     }
 

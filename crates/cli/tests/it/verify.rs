@@ -79,10 +79,7 @@ fn surroundings_that_a_command_writes_down() {
 
 #[test]
 fn another_day_and_another_user() {
-    check(
-        "date +%F > /day && sleep 0.1 && date +%Y%m > /month; true",
-        &["/day"],
-    );
+    check("date +%F > /day && sleep 0.1", &["/day"]);
     check(
         "cat /proc/self/uid_map > /users && id -u > /id && stat -c %u:%g /src /src/f1 > /owners",
         &["/users"],
@@ -152,7 +149,7 @@ fn an_ssh_agent_serves_one_user() {
 
 #[test]
 fn a_kernel_that_lets_nobody_be_followed() {
-    let project = Project::with("FROM busybox\nRUN date +%F > /day\n");
+    let project = Project::with("FROM busybox\nRUN echo x > /f\n");
     let mut command = project.command(&["build", "--verify", "--progress", "quiet", "."]);
     // Who is followed already is followed by nobody else.
     wrap(

@@ -42,10 +42,11 @@ use crate::event::Events;
 use crate::request::{BuildRequest, Context, ImageOutput, Output, OutputKind};
 use crate::{BuildOutcome, Engine, EngineOptions};
 use attempt::{Answer, Attempt};
+use tempfile::TempDir;
 
 /// How far the clock of the second build is ahead, in seconds: a day, an hour, a minute and a
-/// second, so that every part of a date but the year differs, and what has a term (certificates,
-/// lists of packages) has not run out.
+/// second, so that the day differs and every part of the time, and what has a term (certificates,
+/// Debian's lists of packages: a week) has not run out.
 const AHEAD: u32 = 86_400 + 3_600 + 60 + 1;
 
 /// Between the last file of the first build and the first one of the second: times of files are
@@ -87,8 +88,11 @@ impl Variation {
         Variation { clock, user }
     }
 
-    fn varies(self, what: &str) -> bool {
-        if what == CLOCK { self.clock } else { self.user }
+    fn varies(self, what: Surrounding) -> bool {
+        match what {
+            Surrounding::Clock => self.clock,
+            Surrounding::User => self.user,
+        }
     }
 
     /// For people.
@@ -114,31 +118,50 @@ pub struct Verification {
 /// Something that was not varied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unvaried {
-    /// In a word or two.
-    pub what: &'static str,
+    /// What.
+    pub what: Surrounding,
     /// Why not.
     pub why: String,
 }
 
-const CLOCK: &str = "the clock";
-const USER: &str = "the user";
+/// What the second build may have to share with the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surrounding {
+    /// The clock in `RUN`.
+    Clock,
+    /// The user that runs kiln.
+    User,
+}
 
-/// The second build, before it has begun: its directory, and the processes that may make it.
+impl std::fmt::Display for Surrounding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Surrounding::Clock => "the clock",
+            Surrounding::User => "the user",
+        })
+    }
+}
+
+/// The second build, before it has begun: the processes that may make it, and its directory.
 pub struct SecondBuild {
-    options: EngineOptions,
+    // Before the directory, which is theirs until they have ended.
     attempts: Vec<(Variation, Attempt)>,
+    /// As the first build's, but for the state directory: the one that is removed in the end.
+    options: EngineOptions,
     unvaried: Vec<Unvaried>,
+    _folder: TempDir,
 }
 
 impl SecondBuild {
-    /// Makes the directory `options.root`, which is removed with this value, and splits off the
-    /// processes that may build there. In one of them, `build` builds with an engine and shows
-    /// progress, under the title that it is given. Called while the process has one thread.
+    /// Makes a directory beside the first build's state directory, which is removed with this value,
+    /// and splits off the processes that may build there. In one of them, `build` builds with an
+    /// engine and shows progress, under the title that it is given. Called while the process has one
+    /// thread.
     ///
     /// # Errors
     /// When the context can be read only once, or the directory or a process cannot be made.
     pub fn split(
-        mut options: EngineOptions,
+        first: &EngineOptions,
         request: &BuildRequest,
         build: impl Fn(&str, &Engine, BuildRequest) -> Result<BuildOutcome, BuildError>,
     ) -> Result<SecondBuild, BuildError> {
@@ -147,21 +170,27 @@ impl SecondBuild {
                 "--verify reads the context twice, and standard input can be read once: name a directory",
             ));
         }
-        if let Some(folder) = options.root.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        std::fs::create_dir(&options.root).map_err(failed)?;
-        options.root = std::fs::canonicalize(&options.root).map_err(failed)?;
-        other_user::give(&options.standpoint.standing, &options.root).map_err(failed)?;
+        let standing = &first.standpoint.standing;
+        let beside = first.root.parent().unwrap_or(&first.root);
+        std::fs::create_dir_all(beside).map_err(failed)?;
+        let folder = tempfile::Builder::new()
+            .prefix("kiln-verify-")
+            .tempdir_in(beside);
+        let folder = folder.map_err(failed)?;
+        other_user::give(standing, folder.path()).map_err(failed)?;
         let mut second = SecondBuild {
-            options,
             attempts: Vec::new(),
+            options: EngineOptions {
+                root: std::fs::canonicalize(folder.path()).map_err(failed)?,
+                ..first.clone()
+            },
             unvaried: Vec::new(),
+            _folder: folder,
         };
-        let why = other_user::impossible(&second.options.standpoint.standing, request);
+        let why = other_user::impossible(standing, request);
         let other_user = why.is_none();
         second.unvaried.extend(why.map(|why| Unvaried {
-            what: USER,
+            what: Surrounding::User,
             why: why.into(),
         }));
         for variation in WAYS.into_iter().filter(|way| other_user || !way.user) {
@@ -181,9 +210,16 @@ impl SecondBuild {
         let mut failures: Vec<(Variation, String)> = Vec::new();
         for (number, (way, attempt)) in self.attempts.iter_mut().enumerate() {
             match attempt.run(order, cancel)? {
-                Answer::Failed { why } => failures.push((*way, why)),
+                Answer::Failed { why } => {
+                    failures.push((*way, why));
+                    // In the way of the next one only if the disk is small.
+                    drop(std::fs::remove_dir_all(store(&self.options.root, number)));
+                }
                 Answer::Built { image, clock } => {
-                    let refused = clock.map(|why| Unvaried { what: CLOCK, why });
+                    let refused = clock.map(|why| Unvaried {
+                        what: Surrounding::Clock,
+                        why,
+                    });
                     self.unvaried.extend(refused);
                     self.unvaried.extend(in_vain(&failures, *way));
                     let store = attempt::options(&self.options, *way, number);
@@ -199,24 +235,14 @@ impl SecondBuild {
 
 /// What a way does not vary although it was tried, and why it came to nothing the last time.
 fn in_vain(failures: &[(Variation, String)], way: Variation) -> impl Iterator<Item = Unvaried> {
-    let same = [CLOCK, USER]
-        .into_iter()
-        .filter(move |what| !way.varies(what));
+    let all = [Surrounding::Clock, Surrounding::User].into_iter();
+    let same = all.filter(move |what| !way.varies(*what));
     same.filter_map(|what| {
         let mut tried = failures.iter().rev().filter(|(way, _)| way.varies(what));
         let (_, why) = tried.next()?;
         let why = format!("with another one the build fails: {why}");
         Some(Unvaried { what, why })
     })
-}
-
-impl Drop for SecondBuild {
-    fn drop(&mut self) {
-        // Those that were not needed end now.
-        self.attempts.clear();
-        // What cannot be removed is only in the way.
-        drop(std::fs::remove_dir_all(&self.options.root));
-    }
 }
 
 impl Engine {
