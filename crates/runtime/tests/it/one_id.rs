@@ -2,10 +2,11 @@
 //! written down and what is pretended is the same for root.
 
 use crate::support::{Fixture, check, helper};
-use runtime::{Exit, Mount, MountKind, ProcessSpec, Security, User, spawn};
+use runtime::{Exit, Helper, Mount, MountKind, ProcessSpec, Security, User, spawn};
 use std::os::fd::AsFd;
 use std::path::Path;
 use sys::fs::{CWD, FileType, Mode, OFlags, Target};
+use sys::seccomp::Instruction;
 
 fn spec(fixture: &Fixture, script: &str) -> ProcessSpec {
     fixture.image_file(
@@ -216,4 +217,39 @@ fn without_a_sandbox_owners_are_written_down_too() {
     spec.security = Security::insecure();
     check(&spec, "33\n");
     assert_eq!(owners(&fixture.path("upper")), "f 5:0");
+}
+
+#[test]
+fn a_container_ends_while_calls_wait() {
+    check_owners(
+        "touch /f; chown 1:1 /f; for i in 1 2 3 4; do (while :; do chown 1:1 /f; id; done) >/dev/null & done; sleep 0.1; echo done",
+        "done\n",
+        "f 1:1",
+    );
+}
+
+/// There is one listener at most: what kiln itself runs under may have one.
+#[test]
+fn where_somebody_else_listens_the_kernel_answers() {
+    let Some(fixture) = Fixture::new() else {
+        return;
+    };
+    let spec = spec(&fixture, "touch /f; chown 5:6 /f");
+    let run = move || {
+        let allow_all = Instruction {
+            code: 0x06,
+            jump_true: 0,
+            jump_false: 0,
+            operand: 0x7fff_0000,
+        };
+        // For this thread and whatever it starts.
+        let listener = sys::seccomp::listen(&[allow_all]).unwrap();
+        let program = Helper::program(helper().path());
+        let outcome = spawn(&program, &spec).unwrap().wait(|_, _| {}).unwrap();
+        drop(listener);
+        outcome.exit
+    };
+    let exit = std::thread::spawn(run).join().unwrap();
+    assert_eq!(exit, Exit::Code(0));
+    assert_eq!(owners(&fixture.path("upper")), "f really 5:6");
 }
