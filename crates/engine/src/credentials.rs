@@ -2,6 +2,7 @@
 //! BuildKit takes for a host, and the agent of `--ssh default`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine as _;
 
@@ -31,7 +32,7 @@ pub(crate) fn of_repository(request: &BuildRequest, remote: &str) -> Access {
         authorization: hosts
             .chain([String::new()])
             .find_map(|host| secret("HEADER", &host).or_else(|| token(&host))),
-        ssh_agent: request.ssh.get("default").cloned(),
+        ssh_agent: request.ssh_socket("default").map(Path::to_owned),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci::{Platform, Reference};
@@ -40,8 +40,8 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--secret`, by id.
     pub secrets: BTreeMap<String, SecretSource>,
-    /// `--ssh`, by id: the agent's socket, or key files.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`, by id.
+    pub ssh: BTreeMap<String, SshSource>,
     /// `--network`.
     pub network: RunNetwork,
     /// `--allow`.
@@ -162,6 +162,15 @@ pub enum SecretSource {
     Value(Vec<u8>),
 }
 
+/// Who has the keys that an id of `--ssh` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshSource {
+    /// The agent that listens on this socket.
+    Agent(PathBuf),
+    /// These files, one at least, without passphrases. The build starts an agent that has them.
+    Keys(Vec<PathBuf>),
+}
+
 impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -237,6 +246,14 @@ impl BuildRequest {
     /// Whether some output goes to standard output.
     pub fn takes_stdout(&self) -> bool {
         self.outputs.iter().any(Output::takes_stdout)
+    }
+
+    /// The socket of the agent for an id of `--ssh`, if there is one.
+    pub(crate) fn ssh_socket(&self, id: &str) -> Option<&Path> {
+        match self.ssh.get(id)? {
+            SshSource::Agent(socket) => Some(socket),
+            SshSource::Keys(_) => None,
+        }
     }
 }
 

@@ -98,8 +98,8 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=VARIABLE]
     #[arg(long, value_name = "SPEC")]
     pub(crate) secret: Vec<String>,
-    /// Agent for RUN --mount=type=ssh: default, or ID=SOCKET
-    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    /// Agent for RUN --mount=type=ssh: default, ID=SOCKET, or files of keys: ID=KEY[,KEY]
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
     pub(crate) ssh: Vec<String>,
     /// Network of RUN steps
     #[arg(long, value_name = "MODE", value_enum, default_value_t)]

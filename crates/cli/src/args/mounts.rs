@@ -1,10 +1,11 @@
 //! What `RUN` is given beside files: secrets, agents, hosts, limits, proxies.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use engine::request::SecretSource;
+use engine::request::{SecretSource, SshSource};
 
 use super::build::Environment;
 use super::outputs::split_csv;
@@ -69,25 +70,41 @@ fn secret(spec: &str, environment: &Environment) -> Result<(String, SecretSource
     Ok((id, source))
 }
 
-/// `--ssh default|ID[=SOCKET]`.
+/// `--ssh default|ID[=SOCKET|=KEY[,KEY]]`.
 pub(super) fn agents(
     specs: &[String],
     environment: &Environment,
-) -> Result<BTreeMap<String, PathBuf>> {
+) -> Result<BTreeMap<String, SshSource>> {
     let mut agents = BTreeMap::new();
     for spec in specs {
-        let (id, socket) = match spec.split_once('=') {
-            Some((id, socket)) => (id, PathBuf::from(socket)),
+        let (id, source) = match spec.split_once('=') {
+            Some((id, paths)) => (id, keys(paths).with_context(|| format!("--ssh {spec}"))?),
             None => {
                 let socket = (environment.variable)("SSH_AUTH_SOCK").with_context(|| {
                     format!("--ssh {spec}: no agent runs (SSH_AUTH_SOCK is not set)")
                 })?;
-                (spec.as_str(), PathBuf::from(socket))
+                (spec.as_str(), SshSource::Agent(socket.into()))
             }
         };
-        agents.insert(id.to_string(), socket);
+        agents.insert(id.to_string(), source);
     }
     Ok(agents)
+}
+
+/// The socket of an agent, or files of keys.
+fn keys(paths: &str) -> Result<SshSource> {
+    let mut keys = Vec::new();
+    for path in paths.split(',') {
+        let found = std::fs::metadata(path).with_context(|| format!("cannot read {path:?}"))?;
+        if !found.file_type().is_socket() {
+            keys.push(PathBuf::from(path));
+        } else if path == paths {
+            return Ok(SshSource::Agent(path.into()));
+        } else {
+            bail!("{path:?} is the socket of an agent: it can only stand alone");
+        }
+    }
+    Ok(SshSource::Keys(keys))
 }
 
 /// `--add-host HOST:IP` or `HOST=IP`; IPv6 may stand in brackets.

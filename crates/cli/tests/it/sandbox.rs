@@ -115,13 +115,8 @@ fn a_real_agent_is_forwarded_and_nothing_of_it_is_kept() {
          USER root\n\
          RUN test -z \"$SSH_AUTH_SOCK\" && test -z \"$(find / -xdev -type s)\" && ! test -e /run/buildkit\n",
     );
-    project.host(
-        "ssh-keygen -q -t ed25519 -N '' -C forwarded -f key
-         for file in /usr/bin/ssh-add $(ldd /usr/bin/ssh-add | grep -o '/[^ ]*'); do
-             mkdir -p agent$(dirname $file); cp -L $file agent$file
-         done
-         mv agent/usr/bin agent/bin; rmdir agent/usr; echo '*key*' > .dockerignore",
-    );
+    project.host("ssh-keygen -q -t ed25519 -N '' -C forwarded -f key");
+    put_ssh_add(&project);
     let agent = |name: &str| {
         let socket = project.path(name);
         let child = Command::new("ssh-agent")
@@ -164,6 +159,59 @@ fn a_real_agent_is_forwarded_and_nothing_of_it_is_kept() {
     let other = Project::with("FROM busybox\nRUN --mount=type=ssh,required true\n");
     let refused = other.kiln(&["build", "."]).code(1);
     drop(refused.says(&["the step needs the ssh agent `default`"]));
+}
+
+/// Puts the program that asks agents into the context of `project`, below `agent`.
+fn put_ssh_add(project: &Project) {
+    project.host(
+        "for file in /usr/bin/ssh-add $(ldd /usr/bin/ssh-add | grep -o '/[^ ]*'); do
+             mkdir -p agent$(dirname $file); cp -L $file agent$file
+         done
+         mv agent/usr/bin agent/bin; rmdir agent/usr; echo '*key*' > .dockerignore",
+    );
+}
+
+#[test]
+fn files_of_keys_have_an_agent_while_the_build_runs() {
+    let project = Project::with(
+        "FROM busybox\nCOPY agent /\nRUN --mount=type=ssh,id=deploy ssh-add -l | sed 's/^/> /'\n",
+    );
+    put_ssh_add(&project);
+    project.host(
+        "ssh-keygen -q -t ed25519 -N '' -C one -f key1
+         ssh-keygen -q -t ed25519 -N '' -C two -f key2
+         ssh-keygen -q -t ed25519 -N secret -C three -f key3",
+    );
+    let keys = |names: &[&str]| {
+        let paths = names.iter().map(|name| project.path(name));
+        let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+        format!("deploy={}", paths.join(","))
+    };
+    let listed = lines(&build(&project, &["--ssh", &keys(&["key1", "key2"])]));
+    assert!(
+        listed.len() == 2 && listed[0].contains(" one ") && listed[1].contains(" two "),
+        "{listed:?}"
+    );
+    // It was told to end when the build did.
+    project.host(&format!(
+        "while pgrep -f '[s]sh-agent -a {}'; do sleep 0.01; done",
+        project.store().display()
+    ));
+
+    #[track_caller]
+    fn refused(project: &Project, ssh: &str, says: &[&str]) {
+        let done = project.kiln(&["build", "--ssh", ssh, "."]).code(1);
+        drop(done.says(says));
+    }
+    let passphrase = ["key3 is not taken: ", "it has a passphrase"];
+    refused(&project, &keys(&["key3"]), &passphrase);
+    refused(
+        &project,
+        &keys(&["Dockerfile"]),
+        &["Dockerfile is not taken: "],
+    );
+    let missing = ["--ssh deploy=", "cannot read", "No such file or directory"];
+    refused(&project, &keys(&["key4"]), &missing);
 }
 
 /// The content of the file `f` in the cache mount `c`.

@@ -12,6 +12,7 @@ mod lookup;
 mod outputs;
 pub(crate) mod prepare;
 mod session;
+mod ssh_keys;
 mod twice;
 mod unmatched;
 
@@ -72,10 +73,11 @@ impl Engine {
     /// raised. Finished steps stay in the cache.
     pub fn build(
         &self,
-        request: BuildRequest,
+        mut request: BuildRequest,
         events: &Events,
         cancel: &Cancel,
     ) -> Result<BuildOutcome, BuildError> {
+        let _key_agents = ssh_keys::start(&self.store, &mut request.ssh)?;
         let prepared = prepare::prepare(self, &request)?;
         let contexts = &prepared.contexts;
         let resolver = Resolver::new(&self.store, &self.net, request.pull, &contexts.layouts);

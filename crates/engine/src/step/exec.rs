@@ -221,7 +221,7 @@ impl Run<'_, '_> {
                         put(variable, OsString::from_vec(value));
                     }
                 }
-                MountKind::Ssh(ssh) if self.session.request.ssh.contains_key(&ssh.id) => {
+                MountKind::Ssh(ssh) if self.session.request.ssh_socket(&ssh.id).is_some() => {
                     put("SSH_AUTH_SOCK", mount.target.clone().into());
                 }
                 _ => {}
@@ -253,7 +253,7 @@ impl Run<'_, '_> {
                 },
                 _ => return Ok(None),
             },
-            MountKind::Ssh(ssh) => match self.session.request.ssh.get(&ssh.id) {
+            MountKind::Ssh(ssh) => match self.session.request.ssh_socket(&ssh.id) {
                 Some(socket) => self.agent(ssh, socket)?,
                 None if ssh.required => {
                     let message = format!(
