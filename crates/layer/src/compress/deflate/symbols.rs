@@ -86,7 +86,8 @@ impl Decoder {
 
     /// Decodes a block with these codes to its end, step by step.
     ///
-    /// `None` if it is none, or when `take` returns that.
+    /// `None` if it is none, or when `take` returns that. Steps are of lengths and distances that
+    /// there are.
     pub(super) fn decode(
         &mut self,
         lengths: &Lengths,
@@ -95,17 +96,18 @@ impl Decoder {
     ) -> Option<()> {
         self.literals
             .fill(lengths.literals(), |symbol| match symbol {
-                0..END => Entry::new(LITERAL, 0, 0),
-                END => Entry::new(STOP, 0, 0),
-                LONGEST_COPY => Entry::new(0, MOST_COPY, 0),
-                _ => {
+                0..END => Some(Entry::new(LITERAL, 0, 0)),
+                END => Some(Entry::new(STOP, 0, 0)),
+                LONGEST_COPY => Some(Entry::new(0, MOST_COPY, 0)),
+                COPIES..LITERALS => {
                     let (number, count) = base(symbol - COPIES, 2);
-                    Entry::new(0, LEAST_COPY + number, count)
+                    Some(Entry::new(0, LEAST_COPY + number, count))
                 }
+                _ => None,
             });
         self.distances.fill(lengths.distances(), |symbol| {
             let (number, count) = base(symbol, 1);
-            Entry::new(0, 1 + number, count)
+            (symbol < DISTANCES).then(|| Entry::new(0, 1 + number, count))
         });
         let mut spelled = 0;
         loop {
@@ -201,7 +203,7 @@ impl Table {
         }
     }
 
-    fn fill(&mut self, lengths: &[u8], entry: impl Fn(usize) -> Entry) {
+    fn fill(&mut self, lengths: &[u8], entry: impl Fn(usize) -> Option<Entry>) {
         self.width = u32::from(lengths.iter().max().copied().unwrap_or(0));
         self.short.fill(Entry(STOP));
         let long = &mut self.long[..1 << self.width];
@@ -209,7 +211,10 @@ impl Table {
             long.fill(Entry(STOP));
         }
         for (symbol, length, code) in codes(lengths) {
-            let entry = Entry(entry(symbol).0 | u32::from(length));
+            let Some(entry) = entry(symbol) else {
+                continue;
+            };
+            let entry = Entry(entry.0 | u32::from(length));
             let is_short = u32::from(length) <= SHORT;
             let table = if is_short {
                 &mut self.short[..]
