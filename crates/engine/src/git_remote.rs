@@ -1,11 +1,14 @@
 //! Commits of git repositories, brought in by the `git` program: it knows credentials, ssh, LFS
 //! and partial clones.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use graph::GitSource;
+use sys::process::{Pid, Signal};
 
+use crate::cancel::Cancel;
 use crate::credentials;
 
 /// Why a repository could not be read.
@@ -61,7 +64,11 @@ pub(crate) struct Access {
 }
 
 /// Finds the commit that a source means now.
-pub(crate) fn resolve(source: &GitSource, access: &Access) -> Result<String, GitError> {
+pub(crate) fn resolve(
+    source: &GitSource,
+    access: &Access,
+    cancel: &Cancel,
+) -> Result<String, GitError> {
     let commit = match (&source.commit, &source.reference) {
         (Some(commit), _) if is_commit(commit) => commit.clone(),
         (Some(commit), _) => {
@@ -76,6 +83,7 @@ pub(crate) fn resolve(source: &GitSource, access: &Access) -> Result<String, Git
             let listed = run(
                 source,
                 access,
+                cancel,
                 None,
                 "ls-remote",
                 &["ls-remote", "--", &source.remote],
@@ -101,9 +109,12 @@ pub(crate) fn checkout(
     source: &GitSource,
     commit: &str,
     access: &Access,
+    cancel: &Cancel,
     directory: &Path,
 ) -> Result<(), GitError> {
-    let git = |action, arguments: &[&str]| run(source, access, Some(directory), action, arguments);
+    let git = |action, arguments: &[&str]| {
+        run(source, access, cancel, Some(directory), action, arguments)
+    };
     git("init", &["init", "--quiet", "--initial-branch=main"])?;
     git(
         "remote add",
@@ -174,6 +185,7 @@ fn remove_git_directories(directory: &Path) -> std::io::Result<()> {
 fn run(
     source: &GitSource,
     access: &Access,
+    cancel: &Cancel,
     directory: Option<&Path>,
     action: &'static str,
     arguments: &[&str],
@@ -202,11 +214,8 @@ fn run(
     if let Some(directory) = directory {
         command.current_dir(directory);
     }
-    let output = command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| GitError::Missing { source })?;
+    command.args(arguments);
+    let output = output_unless(cancel, command).map_err(|source| GitError::Missing { source })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -221,6 +230,26 @@ fn run(
         remote: redacted(&source.remote),
         message: message.trim().to_string(),
     })
+}
+
+/// Runs a program that is killed with all that it starts when the build is cancelled. Servers may
+/// keep it waiting for as long as they like.
+fn output_unless(cancel: &Cancel, mut command: Command) -> std::io::Result<Output> {
+    let child = command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let kill = move || {
+        if let Some(group) = group {
+            // It may have ended by itself.
+            sys::process::kill_process_group(group, Signal::KILL).ok();
+        }
+    };
+    let _registered = cancel.on_cancel(kill);
+    child.wait_with_output()
 }
 
 /// The commit of `wanted` in the output of `ls-remote`: a full name, a branch, a tag. An annotated

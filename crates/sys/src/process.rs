@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use rustix::fs::Mode;
+pub use rustix::process::{Pid, kill_process_group};
 pub use rustix::process::{Resource, Rlimit, Signal};
 pub use rustix::process::{chroot, fchdir, pidfd_open};
 pub use rustix::process::{getegid, geteuid, getgid, getpid, getppid, getuid};

@@ -78,7 +78,12 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<BuildOutcome, BuildError> {
         let _key_agents = ssh_keys::start(&self.store, &mut request.ssh)?;
-        let prepared = prepare::prepare(self, &request)?;
+        let prepared = prepare::prepare(self, &request, cancel).map_err(|error| {
+            match cancel.is_cancelled() {
+                true => BuildError::Cancelled,
+                false => error,
+            }
+        })?;
         let contexts = &prepared.contexts;
         let resolver = Resolver::new(&self.store, &self.net, request.pull, &contexts.layouts);
         let mut compiled = compile::compile(&prepared.source, &request, contexts, &resolver)?;

@@ -11,6 +11,7 @@ use layer::{Content, Root, StatIndex};
 use super::compile::{self, Source};
 use super::context::{ContextTree, Contexts, find_ignore};
 use super::files;
+use crate::cancel::Cancel;
 use crate::credentials;
 use crate::error::BuildError;
 use crate::git_head;
@@ -55,8 +56,12 @@ struct Main {
 }
 
 /// Finds contexts and Dockerfile.
-pub(crate) fn prepare(engine: &Engine, request: &BuildRequest) -> Result<Prepared, BuildError> {
-    let main = main_context(engine, request)?;
+pub(crate) fn prepare(
+    engine: &Engine,
+    request: &BuildRequest,
+    cancel: &Cancel,
+) -> Result<Prepared, BuildError> {
+    let main = main_context(engine, request, cancel)?;
     let inline = match (&request.dockerfile, main.dockerfile) {
         (DockerfileSource::Path(path), _) if is_http(path) => Some(download_dockerfile(
             engine,
@@ -114,7 +119,11 @@ fn stats(engine: &Engine, root: &Path, own: bool) -> Option<Arc<StatIndex>> {
     Some(Arc::new(StatIndex::open(&file)))
 }
 
-fn main_context(engine: &Engine, request: &BuildRequest) -> Result<Main, BuildError> {
+fn main_context(
+    engine: &Engine,
+    request: &BuildRequest,
+    cancel: &Cancel,
+) -> Result<Main, BuildError> {
     match &request.context {
         Context::Empty => Ok(Main::default()),
         Context::Directory(path) => {
@@ -132,7 +141,7 @@ fn main_context(engine: &Engine, request: &BuildRequest) -> Result<Main, BuildEr
             })
         }
         Context::Git(url) => Ok(Main {
-            root: Some(git(engine, request, url)?),
+            root: Some(git(engine, request, cancel, url)?),
             git: true,
             ..Main::default()
         }),
@@ -153,7 +162,12 @@ fn context_error(context: &str) -> impl Fn(Box<dyn std::error::Error + Send + Sy
     }
 }
 
-fn git(engine: &Engine, request: &BuildRequest, url: &str) -> Result<PathBuf, BuildError> {
+fn git(
+    engine: &Engine,
+    request: &BuildRequest,
+    cancel: &Cancel,
+    url: &str,
+) -> Result<PathBuf, BuildError> {
     let failed = context_error(url);
     let source = frontend::git_source(url).map_err(|error| failed(error.into()))?;
     let access = credentials::of_repository(request, &source.remote);
@@ -161,8 +175,9 @@ fn git(engine: &Engine, request: &BuildRequest, url: &str) -> Result<PathBuf, Bu
         .store
         .scratch()
         .map_err(|error| failed(error.into()))?;
-    let commit = git_remote::resolve(&source, &access).map_err(|error| failed(error.into()))?;
-    git_remote::checkout(&source, &commit, &access, &directory)
+    let commit =
+        git_remote::resolve(&source, &access, cancel).map_err(|error| failed(error.into()))?;
+    git_remote::checkout(&source, &commit, &access, cancel, &directory)
         .map_err(|error| failed(error.into()))?;
     // A link in a stranger's repository does not lead out of it.
     compile::inside(&directory, source.subdir.as_bytes()).map_err(|error| failed(error.into()))

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{failed, other_user, stored};
 use crate::Engine;
 use crate::build::{compile, prepare};
+use crate::cancel::Cancel;
 use crate::error::BuildError;
 use crate::event::Events;
 use crate::export::{files, layout, shipment};
@@ -111,7 +112,12 @@ fn dockerfile(root: &Path, path: &Path) -> PathBuf {
 
 impl Engine {
     /// Puts everything that the second build needs into a directory.
-    pub(super) fn furnish(&self, request: &BuildRequest, root: &Path) -> Result<Order, BuildError> {
+    pub(super) fn furnish(
+        &self,
+        request: &BuildRequest,
+        root: &Path,
+        cancel: &Cancel,
+    ) -> Result<Order, BuildError> {
         let shift = request.timestamp == Timestamp::Auto && request.source_date_epoch.is_none();
         let copy = |from: &Path, name: &str| self.copy(from, &context(root, name), shift);
         if let Context::Directory(path) = &request.context {
@@ -125,7 +131,7 @@ impl Engine {
         if let Some(path) = outside(request) {
             copy_dockerfile(path, &dockerfile(root, path)).map_err(failed)?;
         }
-        let prepared = prepare::prepare(self, request)?;
+        let prepared = prepare::prepare(self, request, cancel)?;
         let bases = self.carry_bases(self.bases(request, &prepared)?, root)?;
         for part in ["dockerfile", "bases"] {
             other_user::give_all(&self.standing, &root.join(part)).map_err(failed)?;

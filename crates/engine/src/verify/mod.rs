@@ -274,7 +274,7 @@ impl Engine {
         let begun = Instant::now();
         let image = first.image_id.map(|id| id.to_string());
         let image = image.ok_or_else(|| BuildError::request("--verify needs a build"))?;
-        let order = self.furnish(request, &second.options.root)?;
+        let order = self.furnish(request, &second.options.root, cancel)?;
         // Files that are made the second time are to have later times.
         std::thread::sleep(LATER.saturating_sub(begun.elapsed()));
         let (other, again) = second.build(&order, cancel)?;
