@@ -67,6 +67,9 @@ pub(crate) enum DownloadError {
         /// What it said.
         status: StatusCode,
     },
+    /// The build was cancelled.
+    #[error("it was cancelled")]
+    Cancelled,
     /// What came could not be kept.
     #[error("keep what came from {url}")]
     Sink {
@@ -119,15 +122,16 @@ impl Net {
     }
 
     /// Downloads a URL, unless it is what `known` says. `sink` gets every piece, how many bytes
-    /// came so far, and how many there will be.
+    /// came so far, and how many there will be. Gives up as soon as `cancel` is raised.
     pub(crate) fn download(
         &self,
+        cancel: &Cancel,
         url: &str,
         authorization: Option<String>,
         known: Validators,
         sink: &mut Sink<'_>,
     ) -> Result<Download, DownloadError> {
-        self.wait(async {
+        let download = async {
             let shown = || git_remote::redacted(url);
             let failed = |source: reqwest::Error| DownloadError::Request {
                 url: shown(),
@@ -169,7 +173,9 @@ impl Net {
                 etag: text(headers, &ETAG),
                 modified: text(headers, &LAST_MODIFIED),
             }))
-        })
+        };
+        self.wait_unless(cancel, download)
+            .unwrap_or(Err(DownloadError::Cancelled))
     }
 
     fn http(&self, url: &str) -> Result<&reqwest::Client, DownloadError> {

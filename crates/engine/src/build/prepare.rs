@@ -66,6 +66,7 @@ pub(crate) fn prepare(
         (DockerfileSource::Path(path), _) if is_http(path) => Some(download_dockerfile(
             engine,
             request,
+            cancel,
             &path.to_string_lossy(),
         )?),
         (_, bytes) => bytes,
@@ -94,7 +95,7 @@ pub(crate) fn prepare(
         ));
     }
     for (name, context) in &request.named_contexts {
-        named_context(engine, request, &mut contexts, name, context)?;
+        named_context(engine, request, cancel, &mut contexts, name, context)?;
     }
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let project = source
@@ -149,7 +150,7 @@ fn main_context(
             archive_or_dockerfile(engine, request, "standard input", &mut &**file)
         }
         Context::Http(url) => {
-            let mut file = download(engine, request, url)?;
+            let mut file = download(engine, request, cancel, url)?;
             archive_or_dockerfile(engine, request, url, &mut file)
         }
     }
@@ -191,13 +192,22 @@ pub(crate) fn is_http(path: &Path) -> bool {
 fn download_dockerfile(
     engine: &Engine,
     request: &BuildRequest,
+    cancel: &Cancel,
     url: &str,
 ) -> Result<Vec<u8>, BuildError> {
-    files::read_stream(download(engine, request, url)?, &git_remote::redacted(url))
+    files::read_stream(
+        download(engine, request, cancel, url)?,
+        &git_remote::redacted(url),
+    )
 }
 
 /// Downloads a context into a file without a name.
-fn download(engine: &Engine, request: &BuildRequest, url: &str) -> Result<File, BuildError> {
+fn download(
+    engine: &Engine,
+    request: &BuildRequest,
+    cancel: &Cancel,
+    url: &str,
+) -> Result<File, BuildError> {
     let failed = context_error(url);
     let path = engine
         .store
@@ -214,7 +224,7 @@ fn download(engine: &Engine, request: &BuildRequest, url: &str) -> Result<File, 
     let mut keep = |piece: &[u8], _, _| std::io::Write::write_all(&mut file, piece);
     engine
         .net
-        .download(url, authorization, Validators::default(), &mut keep)
+        .download(cancel, url, authorization, Validators::default(), &mut keep)
         .map_err(|error| failed(error.into()))?;
     file.rewind().map_err(|error| failed(error.into()))?;
     Ok(file)
@@ -278,6 +288,7 @@ fn archive_or_dockerfile(
 fn named_context(
     engine: &Engine,
     request: &BuildRequest,
+    cancel: &Cancel,
     contexts: &mut Contexts,
     name: &str,
     context: &NamedContext,
@@ -306,7 +317,7 @@ fn named_context(
                 .insert(name.into(), frontend::Context::Git(source));
         }
         NamedContext::Http(url) => {
-            let mut file = download(engine, request, url)?;
+            let mut file = download(engine, request, cancel, url)?;
             let main = archive_or_dockerfile(engine, &BuildRequest::default(), url, &mut file)?;
             let root = main.root.ok_or_else(|| no_archive(name, url))?;
             let tree = ContextTree::open(&root, None, None)?;

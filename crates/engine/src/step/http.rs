@@ -16,7 +16,7 @@ use crate::error::StepError;
 use crate::event::EventKind;
 use crate::git_remote;
 use crate::lock::lock;
-use crate::net::{Download, Validators};
+use crate::net::{Download, DownloadError, Validators};
 
 /// What the store remembers of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +145,7 @@ fn bring(
         .map_err(StepError::failed(failed()))?;
     let step = session.digest(index);
     let download = session.resolver.net().download(
+        &session.cancel,
         &source.url,
         credentials::of_download(session.request, &source.url),
         validators.unwrap_or_default(),
@@ -155,13 +156,14 @@ fn bring(
                 done,
                 total,
             });
-            if session.cancel.is_cancelled() {
-                return Err(std::io::ErrorKind::Interrupted.into());
-            }
             writer.write_all(piece)
         },
     );
-    let seen = match (download.map_err(StepError::failed(failed()))?, known) {
+    let download = download.map_err(|error| match error {
+        DownloadError::Cancelled => StepError::Cancelled,
+        error => StepError::failed(failed())(error),
+    });
+    let seen = match (download?, known) {
         (Download::NotModified, Some(seen)) => seen,
         (Download::NotModified, None) => {
             return Err(StepError::refused(format!(
