@@ -1,5 +1,6 @@
 //! The machine and the store as a user sees them: privileges, signals, health.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use runtime::rootless::{self, Rung, Standing};
@@ -35,7 +36,11 @@ pub fn is_root() -> bool {
     sys::process::geteuid().is_root()
 }
 
-/// Raises `cancel` at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process.
+/// Milliseconds that a cancelled build may take to end by itself.
+const PATIENCE: u32 = 5000;
+
+/// Raises `cancel` at the first SIGINT, SIGTERM or SIGHUP. A second one ends the process, and so
+/// do five seconds: what waits for the answer of a registry looks at no flag.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -50,20 +55,16 @@ pub fn cancel_on_signal(cancel: &Cancel) -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            let mut seen = 0;
-            while let Ok(signal) = signals.read() {
-                seen += 1;
-                if seen > 1 {
-                    sys::process::exit_now(128 + signal);
-                }
+            if let Ok(signal) = signals.read() {
                 cancel.cancel();
+                sys::poll::readable([Some(signals.as_fd())], Some(PATIENCE)).ok();
+                sys::process::exit_now(128 + signal);
             }
         })?;
     Ok(())
 }
 
 pub(crate) fn erofs_support(store: &Store) -> ErofsSupport {
-    use std::os::fd::AsFd;
     // Any file of the store's file system will do.
     match std::fs::File::open(store.root().join("version")) {
         Ok(file) => sys::mount::erofs_support(file.as_fd()),

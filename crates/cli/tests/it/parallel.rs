@@ -148,6 +148,9 @@ fn an_interrupt_while_a_server_says_nothing() {
         check(&project, ".", &server);
         check(&project, &url, &server);
     }
+    let registry = server.local_addr().unwrap();
+    let project = Project::with(&format!("FROM {registry}/base\n"));
+    check(&project, ".", &server);
 }
 
 #[test]
