@@ -12,6 +12,8 @@ use layer::compress::{BlockCache, BlockKey, Deflated};
 use oci::Digest;
 use store::{BlockName, BlockPlace, Store};
 
+use crate::lock::lock;
+
 /// No block that was ever written is longer.
 const LONGEST: u32 = 2 << 20;
 
@@ -135,10 +137,6 @@ fn checksum(block: &Deflated) -> u32 {
     hasher.update(&block.bytes);
     hasher.update(&block.slots);
     hasher.finalize()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

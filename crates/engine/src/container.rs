@@ -109,8 +109,7 @@ impl Engine {
     /// When the container cannot be made.
     pub fn run(&self, request: &RunRequest, signals: &Signals) -> Result<Ended, BuildError> {
         if let Some(missing) = self.no_containers() {
-            let message = format!("no container can be started here: {missing}");
-            return Err(BuildError::Request { message });
+            return Err(BuildError::request(process::no_containers(missing)));
         }
         let groups = process::groups(&request.resources, request.cgroup_parent.as_deref())?;
         let image = self.find_image(&request.image)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use runtime::{GroupError, Shortage};
 
+use crate::cancel::Cancel;
 use crate::diagnose::{Excerpt, Report};
 use crate::event::VertexDigest;
 use crate::resolve::ResolveError;
@@ -213,6 +214,17 @@ impl StepError {
         move |source| StepError::Failed {
             attempt: attempt.into(),
             source: source.into(),
+        }
+    }
+
+    /// As [`StepError::failed`], for what gives up when the build is cancelled.
+    pub(crate) fn failed_unless<E: Into<Cause>>(
+        cancel: &Cancel,
+        attempt: impl Into<String>,
+    ) -> impl FnOnce(E) -> StepError {
+        move |source| match cancel.is_cancelled() {
+            true => StepError::Cancelled,
+            false => StepError::failed(attempt)(source),
         }
     }
 

@@ -24,6 +24,11 @@ pub(crate) fn user(view: &dyn View, text: &str) -> Result<ProcessUser, StepError
         )))
 }
 
+/// What is said where no container can be started; `missing` is what would have to be granted.
+pub(crate) fn no_containers(missing: &str) -> String {
+    format!("no container can be started here: {missing}")
+}
+
 /// The values of `--ulimit`, in one order however they were given.
 pub(crate) fn ulimits(given: &[(String, u64, u64)]) -> Vec<graph::Ulimit> {
     let limit = |(name, soft, hard): &(String, u64, u64)| graph::Ulimit {

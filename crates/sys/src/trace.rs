@@ -121,17 +121,8 @@ pub fn resume(thread: i32, how: Resume) -> io::Result<()> {
 /// # Errors
 /// The errno of `process_vm_readv(2)`; `EFAULT` when not all of it is there.
 pub fn read_memory(thread: i32, address: u64, bytes: &mut [u8]) -> io::Result<()> {
-    let wanted = bytes.len();
-    let ours = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: wanted,
-    };
-    let theirs = remote(address, wanted);
-    // SAFETY: the first vector describes a live slice that may be written to; the second one is
-    // about another process, where the kernel looks after addresses.
-    let count =
-        unsafe { libc::process_vm_readv(thread, &raw const ours, 1, &raw const theirs, 1, 0) };
-    whole(count, wanted)
+    let count = crate::process::read_memory(thread.cast_unsigned(), address, bytes)?;
+    whole(count, bytes.len())
 }
 
 /// Writes `bytes` into the memory of a thread, where that itself could write.
@@ -143,26 +134,22 @@ pub fn write_memory(thread: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
-    let theirs = remote(address, bytes.len());
+    let theirs = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address as usize),
+        iov_len: bytes.len(),
+    };
     // SAFETY: the first vector describes a live slice, which is only read; the second one is about
     // another process, where the kernel looks after addresses.
     let count =
         unsafe { libc::process_vm_writev(thread, &raw const ours, 1, &raw const theirs, 1, 0) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     whole(count, bytes.len())
 }
 
-fn remote(address: u64, len: usize) -> libc::iovec {
-    libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: len,
-    }
-}
-
-fn whole(count: isize, wanted: usize) -> io::Result<()> {
-    match usize::try_from(count) {
-        Ok(count) if count == wanted => Ok(()),
-        Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
-        Err(_) => Err(io::Error::last_os_error()),
+fn whole(count: usize, wanted: usize) -> io::Result<()> {
+    match count == wanted {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EFAULT)),
     }
 }
 

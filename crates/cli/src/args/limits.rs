@@ -1,5 +1,8 @@
 //! What processes may use of the machine: docker's flags, their bounds, and what they come to.
 
+use std::num::ParseIntError;
+use std::str::FromStr;
+
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use engine::request::{Resources, Swap};
@@ -107,27 +110,23 @@ fn set_resource(limits: &mut LimitArgs, field: &str) -> Result<()> {
         .split_once('=')
         .with_context(|| format!("`{field}` is not KEY=VALUE"))?;
     let refused = |reason: String| anyhow!("{key}: {reason}");
-    let number = || {
-        value
-            .parse()
-            .with_context(|| format!("{key}: `{value}` is no number"))
-    };
     match key {
         "memory" => keep(&mut limits.memory, parse_size(value).map_err(refused)?),
         "memory-swap" => keep(&mut limits.memory_swap, parse_swap(value).map_err(refused)?),
-        "cpu-shares" => keep(&mut limits.cpu_shares, number()?),
-        "cpu-period" => keep(&mut limits.cpu_period, number()?),
-        "cpu-quota" => keep(
-            &mut limits.cpu_quota,
-            value
-                .parse()
-                .with_context(|| format!("{key}: `{value}` is no number"))?,
-        ),
+        "cpu-shares" => keep(&mut limits.cpu_shares, number(key, value)?),
+        "cpu-period" => keep(&mut limits.cpu_period, number(key, value)?),
+        "cpu-quota" => keep(&mut limits.cpu_quota, number(key, value)?),
         "cpuset-cpus" => keep(&mut limits.cpuset_cpus, value.to_string()),
         "cpuset-mems" => keep(&mut limits.cpuset_mems, value.to_string()),
         other => bail!("there is no `{other}`: known are {KEYS}"),
     }
     Ok(())
+}
+
+fn number<T: FromStr<Err = ParseIntError>>(key: &str, value: &str) -> Result<T> {
+    value
+        .parse()
+        .with_context(|| format!("{key}: `{value}` is no number"))
 }
 
 fn keep<T>(field: &mut Option<T>, value: T) {

@@ -207,10 +207,7 @@ impl Session<'_> {
         let flight = self
             .store
             .flight(&name, &|| self.cancel.is_cancelled())
-            .map_err(|error| match self.cancel.is_cancelled() {
-                true => StepError::Cancelled,
-                false => StepError::failed(attempt)(error),
-            })?;
+            .map_err(StepError::failed_unless(&self.cancel, attempt))?;
         // Another build may have made it between the look-up and here.
         let was_missed = lock(&self.learned.missed).contains(&key);
         let theirs = match was_missed {

@@ -31,23 +31,28 @@ pub(super) fn start(
     let mut agents = Vec::new();
     for (id, source) in sources {
         if let SshSource::Keys(keys) = source {
-            let failed = |error| {
+            let (agent, socket) = start_with(store, keys).map_err(|error| {
                 BuildError::store(format!("give the keys of --ssh {id} to an agent"), error)
-            };
-            let directory = store.scratch().map_err(|error| failed(error.into()))?;
-            let socket = directory.join("agent");
-            agents.push(KeyAgent::start(&socket).map_err(|error| failed(error.into()))?);
-            for key in keys {
-                add(key, &socket).map_err(failed)?;
-            }
+            })?;
+            agents.push(agent);
             *source = SshSource::Agent(socket);
         }
     }
     Ok(agents)
 }
 
+/// An agent that has these keys, and its socket.
+fn start_with(store: &Store, keys: &[PathBuf]) -> Result<(KeyAgent, PathBuf), KeyError> {
+    let socket = store.scratch()?.join("agent");
+    let agent = KeyAgent::start(&socket)?;
+    for key in keys {
+        add(key, &socket)?;
+    }
+    Ok((agent, socket))
+}
+
 impl KeyAgent {
-    fn start(socket: &PathBuf) -> io::Result<KeyAgent> {
+    fn start(socket: &Path) -> io::Result<KeyAgent> {
         let guard = Command::new("ssh-agent")
             .arg("-a")
             .arg(socket)

@@ -118,9 +118,7 @@ fn permit(session: &Session<'_>, exec: &Exec) -> Result<(), StepError> {
 pub(crate) fn possible(session: &Session<'_>) -> Result<(), StepError> {
     match session.no_containers {
         None => Ok(()),
-        Some(missing) => Err(StepError::refused(format!(
-            "no container can be started here: {missing}"
-        ))),
+        Some(missing) => Err(StepError::refused(process::no_containers(missing))),
     }
 }
 

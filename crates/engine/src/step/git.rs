@@ -12,7 +12,7 @@ use solver::VertexIndex;
 use crate::build::{self, Handle, Session};
 use crate::credentials;
 use crate::error::StepError;
-use crate::git_remote::{self, GitError};
+use crate::git_remote;
 use crate::lock::lock;
 
 /// The commit that a source means in this build: what was keyed is what is checked out.
@@ -27,8 +27,9 @@ pub(crate) fn commit(
     }
     let remote = git_remote::redacted(&source.remote);
     let access = credentials::of_repository(session.request, &source.remote);
-    let commit = git_remote::resolve(source, &access, &session.cancel)
-        .map_err(unless_cancelled(session, format!("resolve {remote}")))?;
+    let commit = git_remote::resolve(source, &access, &session.cancel).map_err(
+        StepError::failed_unless(&session.cancel, format!("resolve {remote}")),
+    )?;
     commits().insert(index, commit.clone());
     Ok(commit)
 }
@@ -47,18 +48,10 @@ pub(crate) fn execute(
         .scratch()
         .map_err(StepError::failed(failed()))?;
     git_remote::checkout(source, &commit, &access, &session.cancel, &directory)
-        .map_err(unless_cancelled(session, failed()))?;
+        .map_err(StepError::failed_unless(&session.cancel, failed()))?;
     let root =
         build::inside(&directory, source.subdir.as_bytes()).map_err(StepError::failed(failed()))?;
     Ok(Handle::layers([whole_directory(session, &root)?]))
-}
-
-/// An error of git, which is killed when the build is cancelled.
-fn unless_cancelled(session: &Session<'_>, attempt: String) -> impl Fn(GitError) -> StepError {
-    move |error| match session.cancel.is_cancelled() {
-        true => StepError::Cancelled,
-        false => StepError::failed(attempt.clone())(error),
-    }
 }
 
 /// A directory of the machine as a layer of its own, owned by root.

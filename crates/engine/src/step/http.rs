@@ -16,7 +16,7 @@ use crate::error::StepError;
 use crate::event::EventKind;
 use crate::git_remote;
 use crate::lock::lock;
-use crate::net::{Download, DownloadError, Validators};
+use crate::net::{Download, Validators};
 
 /// What the store remembers of a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,10 +159,7 @@ fn bring(
             writer.write_all(piece)
         },
     );
-    let download = download.map_err(|error| match error {
-        DownloadError::Cancelled => StepError::Cancelled,
-        error => StepError::failed(failed())(error),
-    });
+    let download = download.map_err(StepError::failed_unless(&session.cancel, failed()));
     let seen = match (download?, known) {
         (Download::NotModified, Some(seen)) => seen,
         (Download::NotModified, None) => {
